@@ -1,0 +1,1 @@
+"""What people and their scripts talk to: HTTP, the command line, and the wiring (`bootstrap`)."""

@@ -1,0 +1,50 @@
+"""Ids that a retry makes again: UUIDv5, never random, so that a repeat is recognised.
+
+Only a video that comes in through an upload gets a random id: the bytes have no name before it,
+and its sidecar keeps it from then on.
+"""
+
+from __future__ import annotations
+
+import uuid
+from functools import lru_cache
+
+from streams.paths import escape_path
+
+_SPOOLHOUSE = uuid.uuid5(uuid.NAMESPACE_URL, "https://spoolhouse.invalid/ids")
+
+REGISTRY = "registry:videos"
+"""The subject whose own versions hand out the numbers of the legacy `videos` table."""
+
+
+def event_id(subject: str, step: str, ordinal: int = 0) -> str:
+    """The id of the event that `step` (what was done, why) writes about `subject`."""
+    return str(uuid.uuid5(_subject_namespace(subject), f"{step}#{ordinal}"))
+
+
+def new_video_id() -> str:
+    """A fresh id for an uploaded video."""
+    return str(uuid.uuid4())
+
+
+def watched_video_id(root: str, relative: str, generation: int = 0) -> str:
+    """The id of a watched file: the same path in the same root is the same video.
+
+    `generation` counts how often the file at this path was removed and another one came.
+    """
+    return str(uuid.uuid5(_SPOOLHOUSE, f"watched\0{escape_path(root)}\0{escape_path(relative)}\0{generation}"))
+
+
+def adopted_row_id(number: int) -> str:
+    """The id of a row of the legacy table that no watched root explains."""
+    return str(uuid.uuid5(_SPOOLHOUSE, f"legacy\0{number}"))
+
+
+def root_subject(root: str) -> str:
+    """The subject that holds a watched root's own history."""
+    return f"root:{uuid.uuid5(_SPOOLHOUSE, f'root{chr(0)}{escape_path(root)}')}"
+
+
+@lru_cache(maxsize=4096)
+def _subject_namespace(subject: str) -> uuid.UUID:
+    return uuid.uuid5(_SPOOLHOUSE, subject)

@@ -1,0 +1,266 @@
+"""All settings: read once, from the environment and `.env`, typed, checked together.
+
+Every setting is `SPOOLHOUSE_<NAME>`; the names that users of the systems we replace have in their
+`.env` files are aliases. Folders of ours lie below `data` unless set apart.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import quote, urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from streams.errors import SettingsError
+
+GIB = 2**30
+
+NOTIFIER_REQUIRED = (
+    "LOG_BASE_DIRECTORY",
+    "MYSQL_USER",
+    "MYSQL_PASS",
+    "MYSQL_HOST",
+    "MYSQL_DB_NAME",
+    "CLIENT_VIDEO_DIR",
+    "INTERNAL_VIDEO_FOLDER_PATH",
+    "NGINX_BASE_URL",
+    "BASE_PATH",
+)
+"""What a `.env` of the watched-folder notifier must hold, once it is recognised as one."""
+
+NOTIFIER_MARKS = (
+    "LOG_BASE_DIRECTORY",
+    "CLIENT_VIDEO_DIR",
+    "INTERNAL_VIDEO_FOLDER_PATH",
+    "NGINX_BASE_URL",
+    "NGINX_INTERNAL_PATH",
+    "NGINX_SERVE_DIRECTORY",
+    "BASE_PATH",
+    "FOLDER_POLL_INTERVAL",
+    "STORAGE_PC_VIDEO_DIR",
+    "STORAGE_PC_BASE_URL",
+)
+"""The names by which it is recognised: no one else uses them."""
+
+
+def _also(name: str, *others: str) -> Any:
+    return AliasChoices(f"SPOOLHOUSE_{name}", *others)
+
+
+class Settings(BaseSettings):
+    """What can be set. Build it with `load_settings`, which words the errors for people."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SPOOLHOUSE_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    data: Path = Path("data")
+    """Everything that Spoolhouse keeps lies below this folder."""
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback unless told otherwise."""
+    port: Annotated[tuple[int, ...], NoDecode] = (8000,)
+    """TCP ports of the API, a list (`8000,5000`)."""
+    redis_url: SecretStr | None = None
+    """Unset: a private Redis is started, its data below `data/redis`."""
+    catalogue_url: SecretStr | None = None
+    """`mysql://user:password@host/db`; unset: MYSQL_* where they are set, else SQLite below `data`."""
+    partitions: int = Field(16, ge=1, le=1024)
+    """Fixed when the log is first created."""
+    namespace: str = Field("spoolhouse", pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")
+    """First part of every key in Redis."""
+
+    watch: Annotated[tuple[Path, ...], NoDecode] = Field((), validation_alias=_also("WATCH", "CLIENT_VIDEO_DIR"))
+    """Watched roots, comma-separated; unset: `data/inbox`."""
+    watch_extensions: Annotated[frozenset[str], NoDecode] = frozenset({".mp4", ".avi", ".mov", ".mkv"})
+    watch_poll_interval: float = Field(5.0, gt=0, validation_alias=_also("WATCH_POLL_INTERVAL", "FOLDER_POLL_INTERVAL"))
+    """Seconds between looks at roots that cannot be watched (network file systems, inotify limits)."""
+    watch_rescan_interval: float = Field(300.0, gt=0)
+    """Seconds between full rescans of roots that are watched: watchers drop events."""
+    watch_still_after: float = Field(10.0, gt=0)
+    """Seconds without change after which a file is complete, where leases are refused."""
+    watch_force_polling: bool = False
+
+    upload_dir: Path | None = None
+    """Unset: `data/uploaded_videos`."""
+    log_dir: Path | None = None
+    """Unset: `data/logs`."""
+    max_upload: int = Field(20 * GIB, gt=0)
+    """Bytes; more than that is answered with 413."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)
+
+    notifier_log_dir: Path | None = Field(None, validation_alias=_also("NOTIFIER_LOG_DIR", "LOG_BASE_DIRECTORY"))
+    """Unset: `log_dir`."""
+    working_dir: Path | None = Field(None, validation_alias=_also("WORKING_DIR", "INTERNAL_VIDEO_FOLDER_PATH"))
+    """Unset: `data/work`."""
+    base_url: str | None = Field(None, validation_alias=_also("BASE_URL", "NGINX_BASE_URL"))
+    """First part of `des_url`; unset: `http://<host>:<port>`."""
+    base_path: Path | None = Field(None, validation_alias=_also("BASE_PATH", "BASE_PATH"))
+    """Folder that `base_url` stands for; unset: the watched root itself."""
+    served_dir: Path | None = Field(
+        None, validation_alias=_also("SERVED_DIR", "NGINX_INTERNAL_PATH", "NGINX_SERVE_DIRECTORY")
+    )
+    """What the web server in front serves: a registered file outside it is warned about."""
+    storage_dir: Path | None = Field(None, validation_alias=_also("STORAGE_DIR", "STORAGE_PC_VIDEO_DIR"))
+    storage_url: str | None = Field(None, validation_alias=_also("STORAGE_URL", "STORAGE_PC_BASE_URL"))
+    """Base URL of files below `storage_dir`."""
+    mysql_host: str | None = Field(None, validation_alias="MYSQL_HOST")
+    mysql_port: int = Field(3306, validation_alias="MYSQL_PORT", ge=1, le=65535)
+    mysql_user: str | None = Field(None, validation_alias="MYSQL_USER")
+    mysql_pass: SecretStr | None = Field(None, validation_alias="MYSQL_PASS")
+    mysql_db_name: str | None = Field(None, validation_alias="MYSQL_DB_NAME")
+
+    concurrency: int = Field(16, ge=1)
+    """Videos that one processor works on side by side."""
+    attempts: int = Field(5, ge=1)
+    """How often a processor tries before it parks an event."""
+    drain: float = Field(30.0, ge=0)
+    """Seconds that running work gets to finish on SIGTERM."""
+    lease_ttl: float = Field(10.0, ge=0.2)
+    """Seconds after which a silent worker's partitions go to another."""
+    stall_after: float = Field(60.0, gt=0)
+    """Seconds of lag without progress or heartbeat that count as a stall."""
+    probe_timeout: float = Field(60.0, gt=0)
+    log_level: str = "INFO"
+    log_format: str = Field("auto", pattern="^(auto|json|console)$")
+
+    @field_validator("port", "watch", "watch_extensions", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return [value] if isinstance(value, (int, Path)) else value
+
+    @field_validator("watch_extensions")
+    @classmethod
+    def _dotted(cls, value: frozenset[str]) -> frozenset[str]:
+        return frozenset("." + extension.lower().lstrip(".") for extension in value)
+
+    @field_validator("port")
+    @classmethod
+    def _real_ports(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or not all(0 <= port <= 65535 for port in value):
+            raise ValueError("ports lie between 1 and 65535 (0: any free one)")
+        return value
+
+    @field_validator("base_url", "storage_url")
+    @classmethod
+    def _real_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in {"http", "https"} or not parts.netloc:
+                raise ValueError(f"{value!r} is not an http:// or https:// URL")
+        return value
+
+    @field_validator("data", "upload_dir", "log_dir", "notifier_log_dir", "working_dir", "base_path", "served_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else Path(value).expanduser().absolute()
+
+    @field_validator("watch")
+    @classmethod
+    def _all_absolute(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(Path(path).expanduser().absolute() for path in value)
+
+    @model_validator(mode="after")
+    def _storage_pair(self) -> Self:
+        if (self.storage_dir is None) != (self.storage_url is None):
+            raise ValueError("STORAGE_PC_VIDEO_DIR and STORAGE_PC_BASE_URL go together: set both or neither")
+        return self
+
+    @cached_property
+    def watch_roots(self) -> tuple[Path, ...]:
+        """The roots to watch."""
+        return self.watch or (self.data / "inbox",)
+
+    @cached_property
+    def uploads(self) -> Path:
+        """Where stored uploads lie."""
+        return self.upload_dir or self.data / "uploaded_videos"
+
+    @cached_property
+    def logs(self) -> Path:
+        """Where `video_uploads.log` lies."""
+        return self.log_dir or self.data / "logs"
+
+    @cached_property
+    def notifier_logs(self) -> Path:
+        """Where the notifier's daily files lie."""
+        return self.notifier_log_dir or self.logs
+
+    @cached_property
+    def working(self) -> Path:
+        """Our own working folder."""
+        return self.working_dir or self.data / "work"
+
+    @cached_property
+    def sidecars(self) -> Path:
+        """Where the sidecar manifests of stored videos lie."""
+        return self.data / "sidecars"
+
+    @cached_property
+    def public_url(self) -> str:
+        """What `des_url` begins with, without a final slash."""
+        return (self.base_url or f"http://{self.host}:{self.port[0]}").rstrip("/")
+
+    @cached_property
+    def sqlalchemy_url(self) -> str:
+        """The catalogue's URL as SQLAlchemy takes it (holds the password)."""
+        if self.catalogue_url is not None:
+            url = self.catalogue_url.get_secret_value()
+            scheme, _, rest = url.partition("://")
+            drivers = {"mysql": "mysql+aiomysql", "mariadb": "mysql+aiomysql", "sqlite": "sqlite+aiosqlite"}
+            return f"{drivers.get(scheme, scheme)}://{rest}"
+        if self.mysql_host and self.mysql_user and self.mysql_db_name:
+            password = quote(self.mysql_pass.get_secret_value(), safe="") if self.mysql_pass else ""
+            user = quote(self.mysql_user, safe="")
+            return f"mysql+aiomysql://{user}:{password}@{self.mysql_host}:{self.mysql_port}/{self.mysql_db_name}"
+        return f"sqlite+aiosqlite:///{self.data / 'catalogue.sqlite3'}"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment, `.env` and `overrides` (which win).
+
+    Raises SettingsError naming everything that is wrong or missing, all at once.
+    """
+    faults: list[str] = []
+    settings: Settings | None = None
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        for fault in error.errors():
+            where = ".".join(str(part) for part in fault["loc"]) or "settings"
+            faults.append(f"{_shown_name(where)}: {fault['msg'].removeprefix('Value error, ')}")
+    faults.extend(_missing_of_notifier())
+    if settings is None or faults:
+        raise SettingsError("Spoolhouse cannot start with these settings:\n" + "\n".join(f"  - {f}" for f in faults))
+    return settings
+
+
+def _shown_name(where: str) -> str:
+    return where if where.isupper() else f"SPOOLHOUSE_{where.upper()}"
+
+
+def _missing_of_notifier() -> list[str]:
+    """What a notifier's environment lacks, where this is one."""
+    import os
+
+    from dotenv import dotenv_values
+
+    present = {name for name, value in {**dotenv_values(".env"), **os.environ}.items() if value}
+    marks = [name for name in NOTIFIER_MARKS if name in present]
+    if not marks:
+        return []
+    because = f"required since {marks[0]} is set"
+    missing = [f"{name}: missing ({because})" for name in NOTIFIER_REQUIRED if name not in present]
+    if not present & {"NGINX_INTERNAL_PATH", "NGINX_SERVE_DIRECTORY"}:
+        missing.append(f"NGINX_INTERNAL_PATH or NGINX_SERVE_DIRECTORY: missing ({because})")
+    return missing

@@ -193,7 +193,10 @@ def tmpfs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     place = tmp_path_factory.mktemp("tmpfs")
     size = getattr(request, "param", "8m")
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, check=False, timeout=30
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)],
+        capture_output=True,
+        check=False,
+        timeout=30,
     )
     if mounted.returncode:
         pytest.skip(f"this machine does not let us mount a tmpfs: {mounted.stderr.decode().strip()}")

@@ -315,6 +315,9 @@ class RootHeld(Event):
     reason: str
     missing: int
     """How many known files are not there."""
+    digest: str = ""
+    """sha256 over the missing videos' ids, so that an answer given while no one watched is applied
+    to exactly these."""
 
     def step(self) -> str:
         """Each hold has a number."""

@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     max_upload: int = Field(20 * GIB, gt=0)
     """Bytes; more than that is answered with 413."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Host names by which the API may be called besides localhost and addresses (`*`: any)."""
 
     notifier_log_dir: Path | None = Field(None, validation_alias=_also("NOTIFIER_LOG_DIR", "LOG_BASE_DIRECTORY"))
     """Unset: `log_dir`."""
@@ -132,7 +134,7 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
 
-    @field_validator("port", "watch", "watch_extensions", "cors_origins", mode="before")
+    @field_validator("port", "watch", "watch_extensions", "cors_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

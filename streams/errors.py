@@ -50,6 +50,14 @@ class GateClosedError(SpoolhouseError):
     """The log ends before, or differs from, what was already read from it: it lost its tail."""
 
 
+class UnsupportedCatalogueError(SpoolhouseError):
+    """The catalogue's database is of a version, or holds a table, that Spoolhouse cannot work with."""
+
+
+class InapplicableError(SpoolhouseError):
+    """An event cannot be put into a table: its projection stops until a person has helped."""
+
+
 # How a processor says what kind of failure it met. Any other exception counts as transient.
 
 

@@ -36,7 +36,7 @@ class Log:
     def __init__(self, redis: Redis, keys: Keys, partitions: int) -> None:
         self.redis, self.keys, self.partitions = redis, keys, partitions
         self._appender = Appender(redis, keys, partitions)
-        self._reader = Reader(redis, keys, partitions)
+        self.reader = Reader(redis, keys, partitions)
 
     async def append(self, new: NewEvent, *, timeout: float = 5.0) -> Appended:
         """Append one event and say where it stands.
@@ -69,16 +69,16 @@ class Log:
         for one in answers:
             if isinstance(one, Appended):
                 heads[one.partition] = max(heads[one.partition], one.pos)
-        await self._reader.advance(heads)
+        await self.reader.advance(heads)
         return answers
 
     async def read(self, partition: int, *, after: int = 0, count: int = 1000) -> list[Entry]:
         """Entries of a partition with positions beyond `after`, oldest first, at most `count`."""
-        return await self._reader.read(partition, after, count)
+        return await self.reader.read(partition, after, count)
 
     async def heads(self) -> list[int]:
         """The last position of each partition."""
-        return await self._reader.heads()
+        return await self.reader.heads()
 
     async def version(self, subject: str) -> int:
         """The subject's version; 0 where nothing was ever written about it."""
@@ -87,12 +87,12 @@ class Log:
     async def checkpoint(self, subject: str) -> dict[str, str]:
         """The subject's hash: `ver`, and the checkpoint fields that its events set."""
         with told_plainly():
-            stored = await self.redis.hgetall(self.keys.subject(partition_of(subject, self.partitions), subject))
+            stored: Any = await self.redis.hgetall(self.keys.subject(partition_of(subject, self.partitions), subject))
         return {name.decode(): value.decode("utf-8", "replace") for name, value in stored.items()}
 
     async def history(self, subject: str) -> list[Recorded[Any]]:
         """All events of a subject, in order."""
-        return await self._reader.history(subject)
+        return await self.reader.history(subject)
 
     async def wait_for(
         self, subject: str, types: Collection[str], *, after: int = 0, timeout: float
@@ -101,14 +101,14 @@ class Log:
 
         It may be there already. None when `timeout` seconds are over.
         """
-        return await self._reader.wait_for(subject, types, after, timeout)
+        return await self.reader.wait_for(subject, types, after, timeout)
 
     async def wait_beyond(self, positions: Sequence[int], *, timeout: float) -> None:
         """Return once some partition p has entries beyond `positions[p]`, or after `timeout` seconds.
 
         Never raises for a log that cannot be reached: it just takes until the timeout.
         """
-        await self._reader.wait_beyond(positions, timeout)
+        await self.reader.wait_beyond(positions, timeout)
 
     async def is_ours(self, entry: Entry) -> bool:
         """Whether the append script wrote this entry (and not a person with redis-cli)."""
@@ -146,7 +146,7 @@ class Log:
         with told_plainly():
             for partition in range(self.partitions):
                 await self.redis.hset(self.keys.meta(partition), "epoch", str(epoch))
-        self._reader.forget()
+        self.reader.forget()
 
     async def ping(self, timeout: float = 1.0) -> bool:
         """Whether Redis answers within `timeout` seconds."""
@@ -169,7 +169,7 @@ class Log:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the writer and the follower beside the body."""
-        async with running(self._appender.run(), self._reader.run()):
+        async with running(self._appender.run(), self.reader.run()):
             yield
 
 

@@ -127,6 +127,10 @@ class Reader:
             async with self._moved:
                 self._moved.notify_all()
 
+    def beyond(self, partition: int, pos: int) -> bool:
+        """Whether a partition is known to go beyond a position."""
+        return self._heads[partition] > pos
+
     def forget(self) -> None:
         """Drop what is known of last positions: the log may have lost its tail."""
         self._heads = [0] * self._partitions

@@ -1,0 +1,397 @@
+"""A member of a consumer group: which partitions it owns, what it reads, what it acknowledges.
+
+Entries are read under the partition's lease and under one constant consumer name, so
+`XREADGROUP … 0` gives the next owner everything that was pending: there are no dead consumers and
+nothing to claim. Pending entries come first after every change of owner and every broken
+connection. Nothing here knows what an event is; `hosting` and the Faust transport stand on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from streams.connections import UNREACHABLE, told_plainly
+from streams.crashpoints import reach
+from streams.entries import Fence, entry_fields, position
+from streams.errors import LogUnavailableError
+from streams.keys import Keys
+from streams.leases import Lease, Leases, share
+from streams.reading import Reader
+from streams.scripts import Script
+
+CONSUMER = "owner"
+"""The one consumer name of every group: the lease says who it is just now."""
+
+AUDIT_EVERY = 10
+"""Beats between two comparisons of what Redis calls pending with what is in flight here."""
+
+DROPPED_KNOWN = 10_000
+"""Entries let go on purpose that are remembered at the most."""
+
+FAR = 2**63
+
+_FETCH = Script("fetch")
+_log = structlog.get_logger(__name__)
+
+
+class Delivery:
+    """An entry on its way to a handler."""
+
+    __slots__ = ("again", "fields", "owned", "partition", "pos")
+
+    def __init__(self, owned: Owned, pos: int, fields: Mapping[bytes, bytes], again: bool) -> None:
+        self.owned, self.partition, self.pos, self.fields = owned, owned.lease.partition, pos, fields
+        self.again = again
+        """It was delivered before and nobody knows what became of it: its owner may have died of it."""
+
+    def valid(self) -> bool:
+        """Whether its partition is still ours."""
+        return self.owned.lease.valid() and not self.owned.lost
+
+
+class Owned:
+    """A partition that is ours just now."""
+
+    __slots__ = ("in_flight", "leaving", "lease", "lost", "position", "rescan")
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.position = 0
+        """The last position that was delivered to the group."""
+        self.rescan: int | None = 0
+        """Where the reading of pending entries stands; None when all are in flight."""
+        self.in_flight: set[int] = set()
+        self.leaving = False
+        self.lost = False
+
+
+Changed = Callable[[Owned], Awaitable[None]]
+
+
+class GroupConsumer:
+    """One member of one group over a set of partitions. `run` must be running."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        reader: Reader,
+        partitions: int,
+        group: str,
+        member: str,
+        *,
+        ttl: float,
+        assigned: Changed | None = None,
+        revoked: Changed | None = None,
+    ) -> None:
+        """`assigned` is awaited before a partition's first entries come, `revoked` before its lease is
+        given back (it should wait, boundedly, for what is running) or after it was lost (`owned.lost`).
+        """
+        self._redis, self._keys, self._reader, self._partitions = redis, keys, reader, partitions
+        self._leases = Leases(redis, keys, group, member, ttl)
+        self.group, self.member, self._beat_every = group, member, ttl / 3
+        self._assigned, self._revoked = assigned, revoked
+        self.owned: dict[int, Owned] = {}
+        self.members: list[str] = []
+        self._changed = asyncio.Event()
+        self._acks: dict[int, list[int]] = {}
+        self._dropped: set[tuple[int, int]] = set()
+        """What we let go ourselves: it does not count as a death of its worker when it comes again."""
+        self._stopping = False
+        self._handovers: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------ ownership
+
+    async def run(self) -> None:
+        """Keep the membership and the leases, for ever."""
+        connected, beats = True, 0
+        while True:
+            try:
+                async with asyncio.timeout(max(5.0, 2 * self._beat_every)):
+                    await self._beat()
+                    beats += 1
+                    if beats % AUDIT_EVERY == 0:
+                        await self._audit()
+                if not connected:
+                    _log.info("Redis connection successful", group=self.group)
+                connected = True
+            except (LogUnavailableError, TimeoutError, ResponseError) as error:
+                if connected:
+                    _log.warning(
+                        "Redis connection lost. Attempting to reconnect...", group=self.group, error=str(error)
+                    )
+                connected = False
+                self._rescan_all()
+            await asyncio.sleep(self._beat_every if connected else min(1.0, self._beat_every))
+
+    async def _beat(self) -> None:
+        if self._stopping and not self.owned:
+            return
+        self.members = await self._leases.beat()
+        lost = await self._leases.renew([owned.lease for owned in self.owned.values()]) if self.owned else []
+        for lease in lost:
+            await self._lose(lease.partition)
+        wanted = set() if self._stopping else share(self.group_member, self.members, self._partitions)
+        for partition, owned in list(self.owned.items()):
+            if partition not in wanted and not owned.leaving:
+                owned.leaving = True
+                self._hand_over(owned)
+        for partition in sorted(wanted - set(self.owned)):
+            acquired = await self._leases.acquire(partition)
+            if acquired is not None:
+                await self._take(Owned(acquired))
+
+    @property
+    def group_member(self) -> str:
+        """Our name among the members."""
+        return self._leases.member
+
+    async def _take(self, owned: Owned) -> None:
+        partition = owned.lease.partition
+        owned.position = await self._group_position(partition)
+        if self._assigned:
+            await self._assigned(owned)
+        self.owned[partition] = owned
+        self._changed.set()
+        _log.debug("partition assigned", group=self.group, partition=partition, lease=owned.lease.value)
+
+    async def _lose(self, partition: int) -> None:
+        owned = self.owned.pop(partition, None)
+        if owned is None:
+            return
+        owned.lost = True
+        _log.warning("partition lost: its lease ran out", group=self.group, partition=partition)
+        if self._revoked:
+            await self._revoked(owned)
+
+    def _hand_over(self, owned: Owned) -> None:
+        task = asyncio.create_task(self._give_back(owned))
+        self._handovers.add(task)
+        task.add_done_callback(self._handovers.discard)
+
+    async def _give_back(self, owned: Owned) -> None:
+        """Let what runs finish (the lease is renewed meanwhile), acknowledge it, release."""
+        if self._revoked:
+            await self._revoked(owned)
+        with contextlib.suppress(LogUnavailableError):
+            await self.flush()
+            await self._leases.release(owned.lease)
+        owned.lost = True
+        if self.owned.get(owned.lease.partition) is owned:
+            del self.owned[owned.lease.partition]
+        _log.debug("partition released", group=self.group, partition=owned.lease.partition)
+
+    async def _group_position(self, partition: int) -> int:
+        """The group's last delivered position; the group is made at 0 where there is none."""
+        with told_plainly():
+            key = self._keys.log(partition)
+            try:
+                await self._redis.xgroup_create(key, self.group, "0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+            for group in await self._redis.xinfo_groups(key):
+                if group["name"] in (self.group, self.group.encode()):
+                    return position(group["last-delivered-id"])
+        return 0
+
+    async def _audit(self) -> None:
+        """Read pending entries again where Redis knows of some that are not in flight here.
+
+        None should be: every known way to strand one is closed. This finds the unknown ones.
+        """
+        audited = [owned for owned in self.owned.values() if owned.rescan is None and not owned.leaving]
+        if not audited:
+            return
+        with told_plainly():
+            pipeline = self._redis.pipeline(transaction=False)
+            for owned in audited:
+                pipeline.execute_command("XPENDING", self._keys.log(owned.lease.partition), self.group)
+            answers = await pipeline.execute(raise_on_error=False)
+        for owned, answer in zip(audited, answers, strict=True):
+            pending = answer.get("pending", 0) if isinstance(answer, dict) else 0
+            if pending > len(owned.in_flight):
+                _log.warning(
+                    "pending entries were not in flight",
+                    group=self.group,
+                    partition=owned.lease.partition,
+                    pending=pending,
+                    in_flight=len(owned.in_flight),
+                )
+                owned.rescan = 0
+
+    async def stop(self) -> None:
+        """Give back every partition (see `revoked`) and leave the group."""
+        self._stopping = True
+        for owned in list(self.owned.values()):
+            if not owned.leaving:
+                owned.leaving = True
+                self._hand_over(owned)
+        if self._handovers:
+            await asyncio.gather(*self._handovers, return_exceptions=True)
+        with contextlib.suppress(LogUnavailableError):
+            await self._leases.leave()
+
+    def fence(self, owned: Owned) -> Fence:
+        """What an append must carry to be refused once this partition is someone else's."""
+        return self._leases.fence(owned.lease)
+
+    def _rescan_all(self) -> None:
+        for owned in self.owned.values():
+            owned.rescan = 0
+
+    # ------------------------------------------------------------ reading
+
+    async def fetch(self, count: int, timeout: float) -> list[Delivery]:
+        """Up to `count` entries of each owned partition; empty after `timeout` seconds without any.
+
+        Pending entries come first. Never raises for a connection that broke: pending entries are
+        read again then, and what is in flight is left out.
+        """
+        readable = [owned for owned in self.owned.values() if not owned.leaving and owned.lease.valid()]
+        rescans = [owned for owned in readable if owned.rescan is not None]
+        if not rescans:
+            beyond = [FAR] * self._partitions
+            for owned in readable:
+                beyond[owned.lease.partition] = owned.position
+            await self._wait(beyond, timeout)
+            readable = [owned for owned in readable if self._reader.beyond(owned.lease.partition, owned.position)]
+        if not readable:
+            return []
+        try:
+            return await self._read(rescans or readable, count)
+        except (*UNREACHABLE, ResponseError) as error:
+            await self._recover(error)
+            return []
+        except asyncio.CancelledError:
+            self._rescan_all()  # what the lost reply held is pending now
+            raise
+
+    async def _wait(self, beyond: list[int], timeout: float) -> None:
+        """Wait for news in the log or for a partition to be assigned."""
+        self._changed.clear()
+        follow = asyncio.create_task(self._reader.wait_beyond(beyond, timeout))
+        change = asyncio.create_task(self._changed.wait())
+        try:
+            await asyncio.wait({follow, change}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (follow, change):
+                task.cancel()
+            await asyncio.gather(follow, change, return_exceptions=True)
+
+    async def _read(self, partitions: list[Owned], count: int) -> list[Delivery]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for owned in partitions:
+            partition = owned.lease.partition
+            after = ">" if owned.rescan is None else f"{owned.rescan}-0"
+            pipeline.eval(
+                _FETCH.source,
+                2,
+                self._keys.log(partition),
+                self._keys.lease(partition, self.group),
+                owned.lease.value,
+                self.group,
+                CONSUMER,
+                count,
+                after,
+            )
+        reach("fetch.before")
+        answers = await pipeline.execute()
+        reach("fetch.after")
+        deliveries: list[Delivery] = []
+        for owned, answer in zip(partitions, answers, strict=True):
+            if not answer[0]:
+                owned.lease.until = 0.0  # the next beat finds it lost
+            else:
+                self._deliver(owned, answer[1], deliveries)
+        return deliveries
+
+    def _deliver(self, owned: Owned, entries: list[Any], deliveries: list[Delivery]) -> None:
+        again = owned.rescan is not None
+        if again:
+            owned.rescan = position(entries[-1][0]) if entries else None
+        in_flight = owned.in_flight
+        for entry_id, flat in entries:
+            pos = position(entry_id)
+            if not again:
+                owned.position = pos
+            if pos in in_flight:
+                continue
+            if flat is None:  # deleted from the stream by hand: nothing is left to handle
+                self.ack_position(owned, pos)
+                continue
+            in_flight.add(pos)
+            known = again and (owned.lease.partition, pos) in self._dropped
+            if known:
+                self._dropped.discard((owned.lease.partition, pos))
+            deliveries.append(Delivery(owned, pos, entry_fields(flat), again and not known))
+
+    async def _recover(self, error: Exception) -> None:
+        """After an error nobody knows what was delivered: read pending entries again."""
+        self._rescan_all()
+        if isinstance(error, ResponseError):
+            if "NOGROUP" not in str(error):
+                _log.error("reading for a group failed", group=self.group, error=str(error))
+            for owned in list(self.owned.values()):
+                with contextlib.suppress(LogUnavailableError, ResponseError):
+                    owned.position = await self._group_position(owned.lease.partition)
+        await asyncio.sleep(0.2)
+
+    # ------------------------------------------------------------ acknowledging
+
+    def ack(self, delivery: Delivery) -> None:
+        """Note that an entry is done; `flush` tells Redis."""
+        self.ack_position(delivery.owned, delivery.pos)
+
+    def ack_position(self, owned: Owned, pos: int) -> None:
+        """The same by position."""
+        self._acks.setdefault(owned.lease.partition, []).append(pos)
+
+    def settled(self, delivery: Delivery) -> None:
+        """The entry was acknowledged together with something else."""
+        delivery.owned.in_flight.discard(delivery.pos)
+
+    def drop(self, delivery: Delivery, *, reread: bool) -> None:
+        """Forget an entry without acknowledging it; `reread`: have it delivered again soon."""
+        delivery.owned.in_flight.discard(delivery.pos)
+        if len(self._dropped) < DROPPED_KNOWN:
+            self._dropped.add((delivery.partition, delivery.pos))
+        if reread:
+            delivery.owned.rescan = 0
+
+    async def flush(self) -> None:
+        """Acknowledge all that is done, in one pipeline. Raises LogUnavailableError: call it again."""
+        if not self._acks:
+            return
+        acks, self._acks = self._acks, {}
+        try:
+            reach("ack.before")
+            with told_plainly():
+                pipeline = self._redis.pipeline(transaction=False)
+                for partition, positions in acks.items():
+                    for start in range(0, len(positions), 1000):
+                        ids = [f"{pos}-0" for pos in positions[start : start + 1000]]
+                        pipeline.execute_command("XACK", self._keys.log(partition), self.group, *ids)
+                await pipeline.execute(raise_on_error=False)
+            reach("ack.after")
+        except BaseException:
+            for partition, positions in acks.items():
+                self._acks.setdefault(partition, []).extend(positions)
+            raise
+        for partition, positions in acks.items():
+            owned = self.owned.get(partition)
+            if owned is not None:
+                owned.in_flight.difference_update(positions)
+
+    def pending(self) -> Iterable[tuple[Owned, int]]:
+        """What is in flight, for those who watch."""
+        for owned in self.owned.values():
+            for pos in owned.in_flight:
+                yield owned, pos

@@ -1,0 +1,142 @@
+"""Runs a processor on the bare core: group consumer → lanes → handling → acknowledgement."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+
+import structlog
+from redis.exceptions import ResponseError
+
+from streams.errors import LogUnavailableError
+from streams.groups import Delivery, GroupConsumer, Owned
+from streams.handling import Due, Handling
+from streams.lanes import Lanes
+from streams.log import Log
+from streams.processing import Processor, Services
+from streams.reading import running
+from streams.settings import Settings
+
+FETCH = 200
+"""Entries of one partition that one read asks for."""
+
+DUE_EVERY = 0.25
+"""Seconds between two looks for retries that are due; nothing is asked while nothing is blocked."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Host:
+    """One processor in this process. Made by `hosted`."""
+
+    def __init__(self, processor: Processor, log: Log, services: Services, settings: Settings, member: str) -> None:
+        self.processor, self._settings = processor, settings
+        self.consumer = GroupConsumer(
+            log.redis,
+            log.keys,
+            log.reader,
+            log.partitions,
+            processor.group,
+            member,
+            ttl=settings.lease_ttl,
+            assigned=self._assigned,
+            revoked=self._revoked,
+        )
+        self.handling = Handling(processor, log, self.consumer, services, settings)
+        self.lanes: Lanes[Delivery | Due] = Lanes(
+            self._handle, concurrency=processor.concurrency or settings.concurrency
+        )
+        self._due: set[tuple[int, bytes]] = set()
+        self._stopping = False
+        self._flush = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until cancelled; see `drain` for a clean end."""
+        async with running(self.consumer.run(), self._acknowledge(), self._retry()):
+            while not self._stopping:
+                await self.lanes.room()
+                for delivery in await self.consumer.fetch(FETCH, timeout=1.0):
+                    self._take(delivery)
+                await asyncio.sleep(0)
+            await asyncio.Event().wait()
+
+    def _take(self, delivery: Delivery) -> None:
+        if self._stopping:
+            self.consumer.drop(delivery, reread=True)
+        elif self.handling.concerns(delivery.fields):
+            self.lanes.submit(delivery.fields.get(b"subject", b"!"), delivery)
+        else:
+            self.consumer.ack(delivery)
+            self._flush.set()
+
+    async def _handle(self, item: Delivery | Due) -> None:
+        try:
+            await self.handling.handle(item)
+        finally:
+            if isinstance(item, Due):
+                self._due.discard((item.owned.lease.partition, item.subject))
+            self._flush.set()
+
+    async def _acknowledge(self) -> None:
+        """Tell Redis what is done: whatever gathered during one round trip goes with the next."""
+        while True:
+            await self._flush.wait()
+            self._flush.clear()
+            try:
+                await self.consumer.flush()
+            except (LogUnavailableError, ResponseError):
+                await asyncio.sleep(0.2)
+                self._flush.set()
+
+    async def _retry(self) -> None:
+        while True:
+            await asyncio.sleep(DUE_EVERY)
+            owned = {
+                p: one for p, one in self.consumer.owned.items() if self.handling.blocked.get(p) and not one.leaving
+            }
+            if not owned:
+                continue
+            with contextlib.suppress(LogUnavailableError):
+                for partition, subjects in (await self.handling.retries.due(sorted(owned))).items():
+                    for subject in subjects:
+                        if (partition, subject) not in self._due:
+                            self._due.add((partition, subject))
+                            self.lanes.submit(subject, Due(owned[partition], subject))
+
+    async def _assigned(self, owned: Owned) -> None:
+        await self.handling.assigned(owned)
+
+    async def _revoked(self, owned: Owned) -> None:
+        """Let go of a partition: what has not begun is dropped, what runs gets its time unless it was lost."""
+
+        def belongs(item: Delivery | Due) -> bool:
+            return item.owned is owned
+
+        for item in self.lanes.discard(belongs):
+            if isinstance(item, Delivery):
+                self.consumer.drop(item, reread=False)
+            else:
+                self._due.discard((item.owned.lease.partition, item.subject))
+        await self.lanes.finish(belongs, 0.0 if owned.lost else self._settings.drain)
+
+    async def drain(self) -> None:
+        """Stop taking work, let what runs finish within the drain time, give everything back."""
+        self._stopping = True
+        self.handling.draining.set()
+        await self.consumer.stop()
+        await self.lanes.close(1.0)
+
+
+@asynccontextmanager
+async def hosted(
+    processor: Processor, log: Log, services: Services, settings: Settings, member: str
+) -> AsyncIterator[Host]:
+    """A processor at work while the body runs; drained when it ends."""
+    host = Host(processor, log, services, settings, member)
+    async with running(host.run()):
+        try:
+            yield host
+        finally:
+            await host.drain()

@@ -32,7 +32,7 @@ class Host:
     """One processor in this process. Made by `hosted`."""
 
     def __init__(self, processor: Processor, log: Log, services: Services, settings: Settings, member: str) -> None:
-        self.processor, self._settings = processor, settings
+        self.processor, self._log, self._settings = processor, log, settings
         self.consumer = GroupConsumer(
             log.redis,
             log.keys,
@@ -51,6 +51,10 @@ class Host:
         self._due: set[tuple[int, bytes]] = set()
         self._stopping = False
         self._flush = asyncio.Event()
+
+    def head(self, partition: int) -> int:
+        """The last position of a partition, as far as it is known here."""
+        return self._log.reader.head(partition)
 
     async def run(self) -> None:
         """Work until cancelled; see `drain` for a clean end."""

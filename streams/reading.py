@@ -131,6 +131,10 @@ class Reader:
         """Whether a partition is known to go beyond a position."""
         return self._heads[partition] > pos
 
+    def head(self, partition: int) -> int:
+        """The last position of a partition that anyone here has seen."""
+        return self._heads[partition]
+
     def forget(self) -> None:
         """Drop what is known of last positions: the log may have lost its tail."""
         self._heads = [0] * self._partitions

@@ -63,6 +63,6 @@ class LegacyRows(Protocol):
         """Rows that no event explains, by number."""
         ...
 
-    async def numbers_above(self, number: int) -> list[tuple[int, str]]:
-        """Numbers above `number` that the catalogue knows, ascending, each with its video's id."""
+    async def all_rows(self) -> list[tuple[LegacyRow, str | None]]:
+        """Every row, by number, each with the id of its video where the catalogue knows it."""
         ...

@@ -1,0 +1,111 @@
+"""The numbers of the legacy `videos` table: handed out once, kept for ever.
+
+A number is the version that the registry's own subject has when a video is numbered, so the log
+itself hands them out and a repeat gets the same one. Rows that were in the table before Spoolhouse
+keep theirs: they are adopted as events, and new numbers start above them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from streams.entries import NewEvent, new_event
+from streams.errors import ConflictError, SpoolhouseError
+from streams.events import NumbersReserved, RowAdopted, VideoNumbered
+from streams.identity import REGISTRY, adopted_row_id, event_id, watched_video_id
+from streams.log import Log
+from streams.paths import unescape_path
+from streams.queries import LegacyRow, LegacyRows
+
+BATCH = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class Registry:
+    """Opens the registry at start, and restores it where the log lost its tail."""
+
+    def __init__(self, log: Log, rows: LegacyRows, roots: Sequence[str]) -> None:
+        self._log, self._rows, self._roots = log, rows, roots
+
+    async def open(self) -> int:
+        """Reserve the numbers of rows that are there already and adopt them; how many were adopted.
+
+        To be called when the projections have caught up. Harmless to repeat.
+        """
+        foreign = await self._rows.foreign_rows()
+        highest = max((row.number for row in foreign), default=0)
+        await self._reach(highest, {})
+        await self._adopt(foreign)
+        if foreign:
+            _log.info("rows of the videos table adopted", rows=len(foreign))
+        return len(foreign)
+
+    async def restore(self) -> int:
+        """After a lost tail: give every row of the table its number (and its past) back."""
+        rows = await self._rows.all_rows()
+        before = await self._log.version(REGISTRY)
+        ids = {row.number: video for row, video in rows if video is not None}
+        await self._reach(max((row.number for row, _ in rows), default=0), ids)
+        adopted = await self._adopt([row for row, _ in rows], ids)
+        return await self._log.version(REGISTRY) - before + adopted
+
+    async def _reach(self, highest: int, ids: Mapping[int, str]) -> None:
+        """See to it that the next number to be handed out is beyond `highest`."""
+        history = await self._log.history(REGISTRY)
+        if not history:
+            # In an empty registry numbers up to `highest` are simply reserved, unless it is known whose they are.
+            through = 0 if ids else highest
+            reserved = NumbersReserved(through=through)
+            reservation = NewEvent(REGISTRY, reserved, event_id(REGISTRY, "reserved"), "registry", expected=0)
+            await self._log.append(reservation)
+            history = await self._log.history(REGISTRY)
+        first = history[0].event
+        through = first.through if isinstance(first, NumbersReserved) else 0
+        following = through + len(history)  # the number that the next version hands out
+        for start in range(following, highest + 1, BATCH):
+            numbers = range(start, min(start + BATCH, highest + 1))
+            await self._log.append_all(
+                [
+                    new_event(REGISTRY, VideoNumbered(video=ids.get(number, f"row:{number}")), source="watch")
+                    for number in numbers
+                ],
+                timeout=30,
+            )
+
+    async def _adopt(self, rows: Sequence[LegacyRow], ids: Mapping[int, str] | None = None) -> int:
+        adopted, taken = 0, set()
+        news: list[NewEvent] = []
+        for row in sorted(rows, key=lambda one: one.number):
+            subject = (ids or {}).get(row.number) or self._subject(row)
+            if subject in taken:  # two rows of one path: the older one is the file's
+                subject = adopted_row_id(row.number)
+            taken.add(subject)
+            event = RowAdopted(
+                number=row.number,
+                main_dir=row.main_dir,
+                path=row.path,
+                url=row.url,
+                status=row.status,
+                created=row.created,
+            )
+            news.append(NewEvent(subject, event, event_id(subject, "adopted"), "registry", expected=0))
+        for start in range(0, len(news), BATCH):
+            for answer in await self._log.try_append_all(news[start : start + BATCH], timeout=30):
+                if isinstance(answer, ConflictError):
+                    continue  # the log knows this video: its own events tell more than the row
+                if isinstance(answer, SpoolhouseError):
+                    raise answer
+                adopted += not answer.duplicate
+        return adopted
+
+    def _subject(self, row: LegacyRow) -> str:
+        """The watched file that a row is about, or a stand-in where no root explains it."""
+        path = unescape_path(row.path)
+        for root in self._roots:
+            if path.startswith(root.rstrip("/") + "/"):
+                return watched_video_id(root, os.path.relpath(path, root))
+        return adopted_row_id(row.number)

@@ -1,0 +1,116 @@
+"""What happens when the log turns out to have lost its tail.
+
+Redis can come back with less than it acknowledged: a cut append-only file, a stale replica, an
+empty volume. Projections notice, because a checkpoint names a position and the event that stands
+there. They stop, and the gate does the rest, in this order: the epoch is raised, so that no old
+checkpoint is taken for a new one; what other places still know (sidecars of stored videos, the
+numbers in the catalogue) is appended again under the same ids; the projections are rebuilt; and the
+log itself says that all this happened. Uploads are taken all the while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import structlog
+
+from streams.entries import new_event
+from streams.errors import DependencyDownError, LogUnavailableError
+from streams.events import EpochRaised
+from streams.log import Log
+
+SUBJECT = "sys:log"
+
+_log = structlog.get_logger(__name__)
+
+Restorer = Callable[[], Awaitable[int]]
+"""Appends again what one other place still knows; answers with how many events that were."""
+
+
+class Rebuildable(Protocol):
+    """The projections, as the gate sees them."""
+
+    @property
+    def gate_closed(self) -> str | None:
+        """Why they refuse to go on with this log; None: all is well."""
+        ...
+
+    async def highest_epoch(self) -> int:
+        """The highest epoch that any checkpoint names."""
+        ...
+
+    async def rebuild_all(self) -> None:
+        """Fold everything anew from the log."""
+        ...
+
+
+class Gate:
+    """Watches for a lost tail and puts things right. `run` must be running."""
+
+    def __init__(self, log: Log, projections: Rebuildable, restorers: Sequence[Restorer]) -> None:
+        self._log, self._projections, self._restorers = log, projections, restorers
+        self._open = asyncio.Event()
+        self.reason: str | None = "the log has not been compared with the checkpoints yet"
+        """Why the gate is closed; None while it is open."""
+
+    async def run(self, started: Callable[[], Awaitable[bool]]) -> None:
+        """Open the gate once all projections have `started`; close and reopen it whenever needed."""
+        while True:
+            closed = self._projections.gate_closed
+            if closed:
+                await self._reopen(closed)
+            elif not self._open.is_set() and await started():
+                self.reason = None
+                self._open.set()
+            await asyncio.sleep(0.2)
+
+    async def opened(self) -> None:
+        """Wait until the gate is open."""
+        await self._open.wait()
+
+    @asynccontextmanager
+    async def while_open(self) -> AsyncIterator[asyncio.Event]:
+        """For work that must stop while the gate is closed: the event is set once it closes."""
+        await self.opened()
+        closed = asyncio.Event()
+        watcher = asyncio.create_task(self._watch(closed))
+        try:
+            yield closed
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+
+    async def _watch(self, closed: asyncio.Event) -> None:
+        while self._open.is_set():
+            await asyncio.sleep(0.1)
+        closed.set()
+
+    async def _reopen(self, reason: str) -> None:
+        self._open.clear()
+        self.reason = reason
+        _log.error("the log lost its tail: the gate is closed", reason=reason)
+        pause = 0.5
+        while True:
+            try:
+                epoch = max(await self._log.epoch(), await self._projections.highest_epoch()) + 1
+                await self._log.prepare()
+                await self._log.raise_epoch(epoch)
+                reappended = 0
+                for restore in self._restorers:
+                    reappended += await restore()
+                await self._projections.rebuild_all()
+                raised = EpochRaised(epoch=epoch, reason=reason, reappended=reappended)
+                await self._log.append(new_event(SUBJECT, raised, source="gate"))
+            except (LogUnavailableError, DependencyDownError) as error:
+                self.reason = f"{reason}; putting it right waits: {error}"
+                _log.warning("the gate stays closed", error=str(error))
+                await asyncio.sleep(pause)
+                pause = min(10.0, pause * 2)
+            else:
+                _log.warning("the gate is open again", epoch=epoch, reappended=reappended, reason=reason)
+                self.reason = None
+                self._open.set()
+                return

@@ -40,6 +40,11 @@ def adopted_row_id(number: int) -> str:
     return str(uuid.uuid5(_SPOOLHOUSE, f"legacy\0{number}"))
 
 
+def adopted_video_id(path: str, sha256: str) -> str:
+    """The id of a file that lay in the upload folder before we knew of it."""
+    return str(uuid.uuid5(_SPOOLHOUSE, f"adopted\0{escape_path(path)}\0{sha256}"))
+
+
 def root_subject(root: str) -> str:
     """The subject that holds a watched root's own history."""
     return f"root:{uuid.uuid5(_SPOOLHOUSE, f'root{chr(0)}{escape_path(root)}')}"

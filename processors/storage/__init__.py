@@ -1,0 +1,4 @@
+"""Local disk: safe names, receiving a file durably, sidecar manifests, free space.
+
+Nothing in here knows the log. What is slow runs in this folder's own threads.
+"""

@@ -11,6 +11,10 @@ class SettingsError(SpoolhouseError):
     """Settings are missing or malformed; the message names every fault at once."""
 
 
+class StartError(SpoolhouseError):
+    """Something that Spoolhouse starts for itself (its Redis, a child process) cannot be started."""
+
+
 class LogUnavailableError(SpoolhouseError):
     """Redis cannot be reached, or answered nothing in time. Nothing is known to be appended."""
 

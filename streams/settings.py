@@ -120,6 +120,8 @@ class Settings(BaseSettings):
     mysql_pass: SecretStr | None = Field(None, validation_alias="MYSQL_PASS")
     mysql_db_name: str | None = Field(None, validation_alias="MYSQL_DB_NAME")
 
+    worker: str | None = Field(None, pattern=r"^[A-Za-z0-9_.:-]{1,100}$")
+    """This worker's name, kept over restarts; no two may share one. Unset: a new name at each start."""
     concurrency: int = Field(16, ge=1)
     """Videos that one processor works on side by side."""
     attempts: int = Field(5, ge=1)

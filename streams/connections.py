@@ -43,7 +43,8 @@ def connect(url: str, *, reply_timeout: float = REPLY_TIMEOUT, connections: int 
         retry=Retry(NoBackoff(), 0),
         socket_timeout=reply_timeout,
         socket_connect_timeout=CONNECT_TIMEOUT,
-        socket_keepalive=True,
+        # A unix socket knows no keep-alive, and redis-py refuses to be told of one.
+        **({} if url.startswith("unix://") else {"socket_keepalive": True}),
         max_connections=connections,
         protocol=2,
         decode_responses=False,

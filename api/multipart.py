@@ -198,7 +198,7 @@ def _disposition(value: str) -> tuple[str, dict[str, str]]:
     kind, separator, rest = value.partition(";")
     for found in _PARAMETER.finditer(separator + rest):
         name = found["name"].lower()
-        text = found["token"] if found["quoted"] is None else found["quoted"].replace('\\"', '"')
+        text = found["token"] if found["quoted"] is None else found["quoted"].replace('\\"', '"').replace("%22", '"')
         if name.endswith("*"):
             charset, _, encoded = text.partition("'")
             try:

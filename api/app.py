@@ -1,0 +1,45 @@
+"""The application factory: services in, an aiohttp application out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from api import guards, middleware
+from api.metrics import METRICS, Metrics
+from api.readiness import READINESS, Readiness
+from api.routes import add_routes
+from api.services import SERVICES, Services
+
+
+def make_app(services: Services) -> web.Application:
+    """The API and the page over these services. Whoever made the services closes them."""
+    settings = services.settings
+    app = web.Application(
+        middlewares=[
+            middleware.identify,
+            middleware.tell_errors,
+            guards.check_host(settings),
+            guards.answer_preflights,
+        ],
+        # Of bodies that are read whole; uploads are streamed and have a limit of their own.
+        client_max_size=2**20,
+    )
+    app[SERVICES] = services
+    app[METRICS] = Metrics()
+    app[READINESS] = Readiness(services)
+    app.on_response_prepare.append(guards.add_headers(settings))
+    app.on_shutdown.append(_say_that_it_ends)
+    app.cleanup_ctx.append(_asking)
+    add_routes(app)
+    return app
+
+
+async def _say_that_it_ends(app: web.Application) -> None:
+    app[READINESS].stopping = True
+
+
+async def _asking(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[READINESS].close()

@@ -1,0 +1,99 @@
+"""Who may call the API from where: host names, CORS, and the headers that tell browsers so."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from api.formats import refusal
+from api.middleware import REQUEST_ID
+from streams.settings import Settings
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Content-Security-Policy of the page: nothing from elsewhere, nothing inline."""
+
+METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
+
+
+def check_host(settings: Settings) -> web.middleware:
+    """Refuse strange Host headers, where the API is on loopback or its names are set.
+
+    A web page elsewhere can point a name of its own at 127.0.0.1 and so talk to us as if it were
+    ours (DNS rebinding); its name is then in the Host header.
+    """
+    names = {name.lower() for name in settings.allowed_hosts}
+    open_to_all = "*" in names or not (names or is_loopback(settings.host))
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        name = _name_in(request.headers.get("Host", ""))
+        if open_to_all or not name or name == "localhost" or name in names or _is_address(name):
+            return await handler(request)
+        return refusal(
+            403, f"This Spoolhouse does not go by the name {name!r}: add it to SPOOLHOUSE_ALLOWED_HOSTS if it should."
+        )
+
+    return guard
+
+
+@web.middleware
+async def answer_preflights(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer a browser that asks whether it may (CORS preflight) for every route that exists."""
+    asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+    missing = request.match_info.http_exception
+    if not asks or (missing is not None and missing.status == 404):
+        return await handler(request)
+    headers = {"Access-Control-Allow-Methods": METHODS, "Access-Control-Max-Age": "600"}
+    if wanted := request.headers.get("Access-Control-Request-Headers"):
+        headers["Access-Control-Allow-Headers"] = wanted
+    return web.Response(status=204, headers=headers)
+
+
+def add_headers(settings: Settings) -> web._ResponseSignal:
+    """What every answer carries, streamed ones too: request id, CORS, nosniff."""
+    origins = set(settings.cors_origins)
+
+    async def add(request: web.Request, response: web.StreamResponse) -> None:
+        headers = response.headers
+        headers["X-Request-ID"] = request.get(REQUEST_ID, "-")
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers.setdefault("Referrer-Policy", "same-origin")
+        if "*" in origins:
+            headers["Access-Control-Allow-Origin"] = "*"
+        else:
+            headers["Vary"] = "Origin"
+            origin = request.headers.get("Origin")
+            if origin not in origins:
+                return
+            headers["Access-Control-Allow-Origin"] = origin
+        headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
+
+    return add
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _name_in(host: str) -> str:
+    """The name in a Host header, without port, brackets and final dot."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.rpartition(":")[0].lower().rstrip(".") if ":" in host else host.lower().rstrip(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What the routes do: one file for each kind of thing asked about."""

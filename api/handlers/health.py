@@ -1,0 +1,59 @@
+"""Is the process alive, is the system well, what are its figures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+
+from api.formats import json_answer
+from api.metrics import METRICS
+from api.readiness import READINESS
+from api.services import SERVICES
+from streams.errors import DependencyDownError, LogUnavailableError
+from streams.inspecting import group_partitions, totals
+
+SCRAPE_WITHIN = 3.0
+"""Seconds that figures from outside may take; the rest is told all the same."""
+
+
+async def healthz(_: web.Request) -> web.Response:
+    """The process is alive; nothing else is asked."""
+    return json_answer({"alive": True, "pid": os.getpid()})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """200 when everything works, else 503; problems and warnings are named in words."""
+    report = await request.app[READINESS].report()
+    return json_answer(asdict(report), status=200 if report.ready else 503)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus' text format. What cannot be asked just now keeps its last value."""
+    figures, services = request.app[METRICS], request.app[SERVICES]
+
+    async def storage() -> None:
+        stored = await services.catalogue.totals("upload")
+        figures.videos.set(stored.count)
+        figures.bytes.set(stored.size)
+
+    async def groups() -> None:
+        figures.groups(totals(await group_partitions(services.log, timeout=SCRAPE_WITHIN)))
+
+    async def within(part: Any) -> None:
+        try:
+            async with asyncio.timeout(SCRAPE_WITHIN):
+                await part
+        except (TimeoutError, LogUnavailableError, DependencyDownError):
+            return
+
+    report, *_ = await asyncio.gather(request.app[READINESS].report(), within(storage()), within(groups()))
+    figures.ready.set(report.ready)
+    with contextlib.suppress(OSError):
+        figures.free.set(shutil.disk_usage(services.settings.uploads).free)
+    return web.Response(body=figures.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

@@ -1,0 +1,45 @@
+"""The web page: three files, nothing from elsewhere."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import sha256
+from importlib.resources import files
+
+from aiohttp import web
+
+from api.guards import PAGE_POLICY
+from streams.errors import NotFoundError
+
+_TYPES = {
+    "index.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+
+async def index(request: web.Request) -> web.Response:
+    """The page itself."""
+    return _answer(request, "index.html")
+
+
+async def static(request: web.Request) -> web.Response:
+    """What the page needs."""
+    return _answer(request, request.match_info["name"])
+
+
+def _answer(request: web.Request, name: str) -> web.Response:
+    if name not in _TYPES:
+        raise NotFoundError(f"There is nothing at {request.path}.")
+    body, tag = _content(name)
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "Content-Security-Policy": PAGE_POLICY}
+    if request.headers.get("If-None-Match") == tag:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body, content_type=_TYPES[name], charset="utf-8", headers=headers)
+
+
+@lru_cache(maxsize=len(_TYPES))
+def _content(name: str) -> tuple[bytes, str]:
+    body = files("api").joinpath("static", name).read_bytes()
+    return body, f'"{sha256(body).hexdigest()[:32]}"'

@@ -1,0 +1,28 @@
+"""Every route, on one page."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from api.handlers import health, page, uploads, videos
+
+
+def add_routes(app: web.Application) -> None:
+    """Put all routes into the application's router."""
+    add = app.router
+    # The page
+    add.add_get("/", page.index)
+    add.add_get("/static/{name}", page.static)
+    # Uploads, lists and figures as users of the upload service know them
+    add.add_post("/api/upload-video", uploads.upload_video, expect_handler=uploads.defer_continue)
+    add.add_get("/api/videos/list", videos.list_uploads)
+    add.add_get("/api/videos/storage-stats", videos.storage_stats)
+    add.add_get("/api/video-info/{filename:.+}", videos.video_info)
+    # The catalogue of every door
+    add.add_get("/api/videos", videos.search)
+    add.add_get("/api/videos/{id}", videos.one)
+    add.add_get("/api/videos/{id}/events", videos.events)
+    # For those who operate it
+    add.add_get("/healthz", health.healthz)
+    add.add_get("/readyz", health.readyz)
+    add.add_get("/metrics", health.metrics)

@@ -1,0 +1,104 @@
+"""What the handlers need, in their own words; `bootstrap` puts the real things in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from projections.queries import Filters, Page, Sort, Totals, Video
+from streams.events import VideoStored
+from streams.log import Log
+from streams.settings import Settings
+
+
+class Stored(Protocol):
+    """A video that is durable."""
+
+    @property
+    def video(self) -> str:
+        """Its id."""
+
+    @property
+    def event(self) -> VideoStored:
+        """What happened."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+
+class Receiving(Protocol):
+    """An upload under way."""
+
+    async def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes. Raises RejectedError."""
+
+    async def finish(self, *, label: str | None = None, client_id: str | None = None) -> Stored:
+        """All bytes are in: make it durable. Raises RejectedError."""
+
+
+class Door(Protocol):
+    """Where uploads come in."""
+
+    def receive(
+        self,
+        original_name: str,
+        label: str = "",
+        mime: str = "",
+        client_id: str | None = None,
+        expected_size: int | None = None,
+    ) -> AbstractAsyncContextManager[Receiving]:
+        """Begin an upload; what is not finished when the block ends leaves nothing behind."""
+
+
+class Catalogue(Protocol):
+    """What is known of all videos. Raises DependencyDownError where it cannot be asked."""
+
+    async def list(
+        self,
+        filters: Filters = ...,
+        *,
+        sort: Sort = ...,
+        descending: bool = ...,
+        cursor: str | None = ...,
+        limit: int = ...,
+    ) -> Page:
+        """Part of the list."""
+
+    async def get(self, video: str) -> Video | None:
+        """One video by its id."""
+
+    async def by_filename(self, name: str, *, door: str | None = ...) -> Video | None:
+        """The video that lies there under this name."""
+
+    def files(self, door: str | None = ...) -> AsyncIterator[Video]:
+        """All that lies there, oldest first."""
+
+    async def totals(self, door: str | None = ...) -> Totals:
+        """How much lies there."""
+
+
+class History(Protocol):
+    """What happened to one subject."""
+
+    async def __call__(self, subject: str, *, after: int = 0, limit: int | None = None) -> list[dict[str, Any]]:
+        """Beyond version `after`, in order. Raises DependencyDownError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that answers a request."""
+
+    settings: Settings
+    log: Log
+    door: Door
+    catalogue: Catalogue
+    history: History
+
+
+SERVICES = web.AppKey("services", Services)

@@ -1,0 +1,86 @@
+"""How the command line shows things: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+T = TypeVar("T")
+
+_UNITS = ("bytes", "KB", "MB", "GB", "TB")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's asynchronous part; Ctrl-C ends it without a traceback."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(130) from None
+
+
+def console() -> Console:
+    """Where tables go. As wide as the terminal; in a pipe as wide as what is in it."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=240)
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """A plain table; the named columns are numbers."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def plain(value: object, style: str = "") -> Text:
+    """Text as it is: nothing in it is taken for markup."""
+    text = "" if value is None else str(value)
+    return Text("".join(c if c.isprintable() else "�" for c in text), style=style)
+
+
+def print_json(value: object) -> None:
+    """JSON for programs."""
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
+
+
+def size(count: int | None) -> str:
+    """`15.50 MB`."""
+    if count is None:
+        return ""
+    amount, unit = float(count), 0
+    while amount >= 1024 and unit < len(_UNITS) - 1:
+        amount, unit = amount / 1024, unit + 1
+    return f"{amount:.2f} {_UNITS[unit]}" if unit else f"{count} bytes"
+
+
+def length(seconds: float | None) -> str:
+    """`1:02:03`."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def when(at: datetime | None) -> str:
+    """Local time, to the second."""
+    return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(at: datetime | None) -> str:
+    """How long since: `12 s`, `3 min`, `5 h`, `2 d`."""
+    if at is None:
+        return ""
+    seconds = max(0.0, (datetime.now(UTC) - at).total_seconds())
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86_400:.0f} d"

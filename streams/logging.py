@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, WrappedLogger
 
 from streams.settings import Settings
@@ -31,7 +32,7 @@ def configure_logging(settings: Settings, *, process: str) -> None:
     renderer: list[Any]
     if as_json:
         renderer = [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False, max_frames=20)),
             structlog.processors.JSONRenderer(serializer=lambda told, **_: orjson.dumps(told, default=repr).decode()),
         ]
     else:

@@ -160,6 +160,12 @@ class Appender:
             return all(batch.outcome.done() for batch in batches)
         except UNREACHABLE:
             return False
+        except Exception as error:
+            # Nothing may end the one loop that writes: whoever waits for these events is told.
+            for batch in batches:
+                if not batch.outcome.done():
+                    batch.outcome.set_exception(_explained(error, self._partitions))
+            return True
 
     def _settle(self, batch: _Batch, answer: Any) -> None:
         """Tell the waiting what became of their batch; leave it undone where a repeat may help."""
@@ -194,6 +200,8 @@ async def initialise(redis: Redis, keys: Keys, partitions: int) -> None:
 
 
 def _explained(error: Exception, partitions: int) -> SpoolhouseError:
+    if isinstance(error, SpoolhouseError):
+        return error
     text = str(error)
     if "PARTITIONS" in text:
         return PartitionCountError(_other_count(int(text.split()[-1]), partitions))

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from streams.codec import Recorded, recorded
 from streams.connections import UNREACHABLE, told_plainly
 from streams.entries import Entry, entry_fields, position
-from streams.errors import UndecodableError
+from streams.errors import LogUnavailableError, UndecodableError
 from streams.keys import Keys, partition_of
 
 PIPELINED = 500
@@ -148,7 +148,7 @@ class Reader:
             await self._followed.wait()
             try:
                 await self._block()
-            except (*UNREACHABLE, ResponseError):
+            except (*UNREACHABLE, ResponseError, LogUnavailableError):
                 self.forget()
                 await asyncio.sleep(0.2)
             else:

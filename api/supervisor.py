@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
 import sys
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -158,10 +160,18 @@ def _environment(settings: Settings, ports: tuple[int, ...], redis_url: str) -> 
         "SPOOLHOUSE_HOST": settings.host,
         "SPOOLHOUSE_PORT": ",".join(map(str, ports)),
         "SPOOLHOUSE_REDIS_URL": redis_url,
+        # The same name after a restart: what a killed worker held is its own again at once.
+        "SPOOLHOUSE_WORKER": settings.worker or f"{socket.gethostname()}-{zlib.crc32(os.fsencode(settings.data)):08x}",
     }
     if settings.watch:
         told["SPOOLHOUSE_WATCH"] = ",".join(map(str, settings.watch))
     return {**os.environ, **told}
+
+
+def _worker_name(data: Path) -> str:
+    """One for each machine and data folder: several may share a Redis."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:60]
+    return f"up-{host}-{zlib.crc32(os.fsencode(data)):08x}"
 
 
 def _free_port(host: str) -> int:

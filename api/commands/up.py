@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from api.supervisor import supervise
-from streams.errors import SpoolhouseError
 from streams.settings import load_settings
 
 
@@ -31,8 +30,5 @@ def up(data: Path | None, port: str | None, host: str | None, watched: tuple[Pat
     Options win over SPOOLHOUSE_DATA, SPOOLHOUSE_PORT, SPOOLHOUSE_HOST, SPOOLHOUSE_WATCH and .env.
     """
     chosen: dict[str, Any] = {"data": data, "port": port, "host": host, "watch": watched or None}
-    try:
-        settings = load_settings(**{name: value for name, value in chosen.items() if value is not None})
-        asyncio.run(supervise(settings, demo=demo, say=click.echo))
-    except SpoolhouseError as error:
-        raise click.ClickException(str(error)) from error
+    settings = load_settings(**{name: value for name, value in chosen.items() if value is not None})
+    asyncio.run(supervise(settings, demo=demo, say=click.echo))

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 import structlog
 
 from api.bootstrap import WorkerParts, worker_parts
+from streams.background import running
 from streams.errors import DependencyDownError, LogUnavailableError, SettingsError
 from streams.exclusive import run_exclusively
 from streams.gate import Gate
@@ -20,7 +21,6 @@ from streams.health import Reporter, withdraw
 from streams.hosting import Host
 from streams.log import Log
 from streams.processing import PROCESSORS, Processor
-from streams.reading import running
 from streams.settings import Settings
 
 _log = structlog.get_logger(__name__)

@@ -158,7 +158,7 @@ class Appender:
             if any(isinstance(answer, ResponseError) and "PARTITIONS none" in str(answer) for answer in answers):
                 await initialise(self._redis, self._keys, self._partitions)
             return all(batch.outcome.done() for batch in batches)
-        except UNREACHABLE:
+        except (*UNREACHABLE, LogUnavailableError):
             return False
         except Exception as error:
             # Nothing may end the one loop that writes: whoever waits for these events is told.

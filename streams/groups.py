@@ -17,6 +17,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from streams.acknowledging import Acknowledgements
+from streams.background import running
 from streams.connections import UNREACHABLE, told_plainly
 from streams.crashpoints import reach
 from streams.entries import Fence, entry_fields, position
@@ -44,12 +46,14 @@ _log = structlog.get_logger(__name__)
 class Delivery:
     """An entry on its way to a handler."""
 
-    __slots__ = ("again", "fields", "owned", "partition", "pos")
+    __slots__ = ("again", "carrier", "fields", "owned", "partition", "pos")
 
     def __init__(self, owned: Owned, pos: int, fields: Mapping[bytes, bytes], again: bool) -> None:
-        self.owned, self.partition, self.pos, self.fields = owned, owned.lease.partition, pos, fields
+        self.owned, self.partition, self.pos, self.fields = owned, owned.partition, pos, fields
         self.again = again
         """It was delivered before and nobody knows what became of it: its owner may have died of it."""
+        self.carrier: Any = None
+        """What a transport carries it in, where there is one."""
 
     def valid(self) -> bool:
         """Whether its partition is still ours."""
@@ -59,10 +63,11 @@ class Delivery:
 class Owned:
     """A partition that is ours just now."""
 
-    __slots__ = ("in_flight", "leaving", "lease", "lost", "position", "rescan")
+    __slots__ = ("in_flight", "leaving", "lease", "lost", "partition", "paused", "position", "rescan")
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
+        self.partition = lease.partition
         self.position = 0
         """The last position that was delivered to the group."""
         self.rescan: int | None = 0
@@ -70,6 +75,8 @@ class Owned:
         self.in_flight: set[int] = set()
         self.leaving = False
         self.lost = False
+        self.paused = False
+        """Whoever takes its entries has enough of them: none are fetched (see `resume`)."""
 
 
 Changed = Callable[[Owned], Awaitable[None]]
@@ -88,20 +95,22 @@ class GroupConsumer:
         member: str,
         *,
         ttl: float,
+        beat_every: float | None = None,
         assigned: Changed | None = None,
         revoked: Changed | None = None,
     ) -> None:
         """`assigned` is awaited before a partition's first entries come, `revoked` before its lease is
         given back (it should wait, boundedly, for what is running) or after it was lost (`owned.lost`).
+        `ttl` and `beat_every` are seconds.
         """
         self._redis, self._keys, self._reader, self._partitions = redis, keys, reader, partitions
         self._leases = Leases(redis, keys, group, member, ttl)
-        self.group, self.member, self._beat_every = group, member, ttl / 3
+        self.group, self.member, self._beat_every = group, member, min(ttl / 3, beat_every or ttl)
         self._assigned, self._revoked = assigned, revoked
         self.owned: dict[int, Owned] = {}
         self.members: list[str] = []
         self._changed = asyncio.Event()
-        self._acks: dict[int, list[int]] = {}
+        self.acknowledgements = Acknowledgements(redis, keys, group)
         self._dropped: set[tuple[int, int]] = set()
         """What we let go ourselves: it does not count as a death of its worker when it comes again."""
         self._stopping = False
@@ -110,7 +119,11 @@ class GroupConsumer:
     # ------------------------------------------------------------ ownership
 
     async def run(self) -> None:
-        """Keep the membership and the leases, for ever."""
+        """Keep the membership and the leases, and send acknowledgements, for ever."""
+        async with running(self.acknowledgements.run()):
+            await self._keep_leases()
+
+    async def _keep_leases(self) -> None:
         connected, beats = True, 0
         while True:
             try:
@@ -255,7 +268,9 @@ class GroupConsumer:
         Pending entries come first. Never raises for a connection that broke: pending entries are
         read again then, and what is in flight is left out.
         """
-        readable = [owned for owned in self.owned.values() if not owned.leaving and owned.lease.valid()]
+        readable = [
+            owned for owned in self.owned.values() if not (owned.leaving or owned.paused) and owned.lease.valid()
+        ]
         rescans = [owned for owned in readable if owned.rescan is not None]
         if not rescans:
             beyond = [FAR] * self._partitions
@@ -347,12 +362,12 @@ class GroupConsumer:
     # ------------------------------------------------------------ acknowledging
 
     def ack(self, delivery: Delivery) -> None:
-        """Note that an entry is done; `flush` tells Redis."""
-        self.ack_position(delivery.owned, delivery.pos)
+        """Note that an entry is done; Redis is told soon."""
+        self.acknowledgements.add(delivery.owned, delivery.pos)
 
     def ack_position(self, owned: Owned, pos: int) -> None:
         """The same by position."""
-        self._acks.setdefault(owned.lease.partition, []).append(pos)
+        self.acknowledgements.add(owned, pos)
 
     def settled(self, delivery: Delivery) -> None:
         """The entry was acknowledged together with something else."""
@@ -367,28 +382,14 @@ class GroupConsumer:
             delivery.owned.rescan = 0
 
     async def flush(self) -> None:
-        """Acknowledge all that is done, in one pipeline. Raises LogUnavailableError: call it again."""
-        if not self._acks:
-            return
-        acks, self._acks = self._acks, {}
-        try:
-            reach("ack.before")
-            with told_plainly():
-                pipeline = self._redis.pipeline(transaction=False)
-                for partition, positions in acks.items():
-                    for start in range(0, len(positions), 1000):
-                        ids = [f"{pos}-0" for pos in positions[start : start + 1000]]
-                        pipeline.execute_command("XACK", self._keys.log(partition), self.group, *ids)
-                await pipeline.execute(raise_on_error=False)
-            reach("ack.after")
-        except BaseException:
-            for partition, positions in acks.items():
-                self._acks.setdefault(partition, []).extend(positions)
-            raise
-        for partition, positions in acks.items():
-            owned = self.owned.get(partition)
-            if owned is not None:
-                owned.in_flight.difference_update(positions)
+        """Acknowledge all that is done now. Raises LogUnavailableError: it is tried again."""
+        await self.acknowledgements.flush()
+
+    def resume(self, owned: Owned) -> None:
+        """Fetch a paused partition's entries again."""
+        if owned.paused:
+            owned.paused = False
+            self._changed.set()
 
     def pending(self) -> Iterable[tuple[Owned, int]]:
         """What is in flight, for those who watch."""

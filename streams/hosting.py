@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
-from redis.exceptions import ResponseError
 
+from streams.background import running
 from streams.errors import LogUnavailableError
 from streams.groups import Delivery, GroupConsumer, Owned
 from streams.handling import Due, Handling
 from streams.lanes import Lanes
 from streams.log import Log
 from streams.processing import Processor, Services
-from streams.reading import running
 from streams.settings import Settings
 
 FETCH = 200
@@ -50,7 +49,6 @@ class Host:
         )
         self._due: set[tuple[int, bytes]] = set()
         self._stopping = False
-        self._flush = asyncio.Event()
 
     def head(self, partition: int) -> int:
         """The last position of a partition, as far as it is known here."""
@@ -58,7 +56,7 @@ class Host:
 
     async def run(self) -> None:
         """Work until cancelled; see `drain` for a clean end."""
-        async with running(self.consumer.run(), self._acknowledge(), self._retry()):
+        async with running(self.consumer.run(), self._retry()):
             while not self._stopping:
                 await self.lanes.room()
                 for delivery in await self.consumer.fetch(FETCH, timeout=1.0):
@@ -73,7 +71,6 @@ class Host:
             self.lanes.submit(delivery.fields.get(b"subject", b"!"), delivery)
         else:
             self.consumer.ack(delivery)
-            self._flush.set()
 
     async def _handle(self, item: Delivery | Due) -> None:
         try:
@@ -81,18 +78,6 @@ class Host:
         finally:
             if isinstance(item, Due):
                 self._due.discard((item.owned.lease.partition, item.subject))
-            self._flush.set()
-
-    async def _acknowledge(self) -> None:
-        """Tell Redis what is done: whatever gathered during one round trip goes with the next."""
-        while True:
-            await self._flush.wait()
-            self._flush.clear()
-            try:
-                await self.consumer.flush()
-            except (LogUnavailableError, ResponseError):
-                await asyncio.sleep(0.2)
-                self._flush.set()
 
     async def _retry(self) -> None:
         while True:

@@ -16,13 +16,14 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from streams.appending import Appender, initialise
+from streams.background import running
 from streams.codec import Recorded
 from streams.connections import connect, shown, told_plainly
 from streams.durability import durability_warnings
 from streams.entries import Appended, Entry, Fence, NewEvent, new_event
 from streams.errors import LogUnavailableError, SpoolhouseError
 from streams.keys import Keys, partition_of
-from streams.reading import Reader, running
+from streams.reading import Reader
 from streams.settings import Settings
 
 __all__ = ["Appended", "Entry", "Fence", "Log", "NewEvent", "new_event", "open_log"]

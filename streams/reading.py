@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
 from typing import Any
 
 from redis.asyncio import Redis
@@ -22,6 +20,9 @@ PIPELINED = 500
 
 BLOCK = 1.0
 """Seconds that a follower's read blocks; well below the reply timeout."""
+
+RETRY = 0.2
+"""Seconds until the next try while the log cannot be reached."""
 
 COALESCE = 0.005
 """Seconds between two looks at a busy log, so that many small appends are one wake-up."""
@@ -79,30 +80,46 @@ class Reader:
         return entries
 
     async def wait_for(self, subject: str, types: Collection[str], after: int, timeout: float) -> Recorded[Any] | None:
-        """The first event of these types with a version beyond `after`; None when time is up."""
+        """The first event of these types with a version beyond `after`; None when time is up.
+
+        A log that goes away meanwhile is waited for like an event that has not come.
+        """
         partition = partition_of(subject, self._partitions)
         try:
             async with asyncio.timeout(timeout):
-                reached = (await self.heads())[partition]
-                for event in await self.history(subject):
-                    if event.ver > after and event.type in types:
-                        return event
                 while True:
-                    beyond = [2**63] * self._partitions
-                    beyond[partition] = reached
-                    await self.wait_beyond(beyond, timeout)
-                    for entry in await self.read(partition, reached, 1000):
-                        reached = entry.pos
-                        if entry.fields.get(b"subject") != subject.encode():
-                            continue
-                        try:
-                            event = recorded(partition, entry.pos, entry.fields)
-                        except UndecodableError:
-                            continue  # put in by hand: no answer to anyone
-                        if event.ver > after and event.type in types:
-                            return event
+                    try:
+                        return await self._first(partition, subject, types, after, timeout)
+                    except LogUnavailableError:
+                        await asyncio.sleep(RETRY)  # it may be back before our time is up
         except TimeoutError:
             return None
+
+    async def _first(
+        self, partition: int, subject: str, types: Collection[str], after: int, timeout: float
+    ) -> Recorded[Any]:
+        """Look at what is there, then at what comes, until it is found."""
+        reached = (await self.heads())[partition]
+        for event in await self.history(subject):
+            if event.ver > after and event.type in types:
+                return event
+        while True:
+            beyond = [2**63] * self._partitions
+            beyond[partition] = reached
+            await self.wait_beyond(beyond, timeout)
+            entries = await self.read(partition, reached, 1000)
+            if not entries:
+                await asyncio.sleep(RETRY)  # the log is shorter than it was; `run` finds out
+            for entry in entries:
+                reached = entry.pos
+                if entry.fields.get(b"subject") != subject.encode():
+                    continue
+                try:
+                    event = recorded(partition, entry.pos, entry.fields)
+                except UndecodableError:
+                    continue  # put in by hand: no answer to anyone
+                if event.ver > after and event.type in types:
+                    return event
 
     async def wait_beyond(self, positions: Sequence[int], timeout: float) -> None:
         """Return when a partition goes beyond its position here, or after `timeout` seconds."""
@@ -161,21 +178,12 @@ class Reader:
         news = await self._redis.execute_command(
             "XREAD", "COUNT", 1, "BLOCK", int(BLOCK * 1000), "STREAMS", *logs, *(f"{head}-0" for head in heads)
         )
-        if news:
-            await self.heads()
+        known = list(self._heads)
+        current = await self.heads()
+        if not news and any(now < before for now, before in zip(current, known, strict=True)):
+            # The log was emptied or cut under a living connection: what we knew would make followers deaf.
+            self._heads = current
 
 
 def _mapping(fields: Any) -> dict[bytes, bytes]:
     return fields if isinstance(fields, dict) else entry_fields(fields)
-
-
-@asynccontextmanager
-async def running(*loops: Any) -> AsyncIterator[None]:
-    """Run coroutines beside the body and end them with it."""
-    tasks = [asyncio.create_task(loop) for loop in loops]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,92 @@
+"""Acknowledgements of one group member: gathered, and sent in batches.
+
+Whatever is done while one round trip is under way goes with the next, so a busy member sends few
+large XACKs and a quiet one sends each at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from streams.connections import told_plainly
+from streams.crashpoints import reach
+from streams.errors import LogUnavailableError
+from streams.keys import Keys
+
+BATCH = 1000
+"""Entries that one XACK names at the most."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Flying(Protocol):
+    """A partition with entries in flight."""
+
+    in_flight: set[int]
+
+    @property
+    def partition(self) -> int: ...
+
+
+class Acknowledgements:
+    """What is done and not yet told to Redis."""
+
+    def __init__(self, redis: Redis, keys: Keys, group: str) -> None:
+        self._redis, self._keys, self._group = redis, keys, group
+        self._done: dict[Flying, list[int]] = {}
+        self._some = asyncio.Event()
+        self._sending = asyncio.Lock()
+
+    def add(self, owned: Flying, pos: int) -> None:
+        """Note that an entry is done."""
+        done = self._done.get(owned)
+        if done is None:
+            self._done[owned] = [pos]
+            self._some.set()
+        else:
+            done.append(pos)
+
+    async def run(self) -> None:
+        """Tell Redis what is done, for ever."""
+        while True:
+            await self._some.wait()
+            try:
+                await self.flush()
+            except LogUnavailableError:
+                await asyncio.sleep(0.2)
+
+    async def flush(self) -> None:
+        """Acknowledge all that is done; when it returns, Redis knows. Raises LogUnavailableError: nothing is lost."""
+        async with self._sending:  # a batch that is under way belongs to "all", too
+            await self._send()
+
+    async def _send(self) -> None:
+        done, self._done = self._done, {}
+        self._some.clear()
+        if not done:
+            return
+        try:
+            reach("ack.before")
+            with told_plainly():
+                pipeline = self._redis.pipeline(transaction=False)
+                for owned, positions in done.items():
+                    for start in range(0, len(positions), BATCH):
+                        ids = [f"{pos}-0" for pos in positions[start : start + BATCH]]
+                        pipeline.execute_command("XACK", self._keys.log(owned.partition), self._group, *ids)
+                answers = await pipeline.execute(raise_on_error=False)
+            reach("ack.after")
+        except BaseException:
+            for owned, positions in done.items():
+                self._done[owned] = positions + self._done.get(owned, [])
+            self._some.set()
+            raise
+        refused = [answer for answer in answers if isinstance(answer, ResponseError)]
+        if refused:
+            _log.warning("acknowledgements were refused", group=self._group, error=str(refused[0]))
+        for owned, positions in done.items():
+            owned.in_flight.difference_update(positions)

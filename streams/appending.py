@@ -1,8 +1,10 @@
 """The write path: batches of appends, one script call for each partition, pipelined.
 
 While one round trip is under way the next batch gathers, so a busy writer gets large batches and
-a quiet one gets none of the delay. After a broken connection nobody knows whether the script ran;
-the same batch is sent again, and the ids make the repeat harmless.
+a quiet one gets none of the delay. A round holds one call for each partition, so whatever is sent
+again goes before what came later, and a subject's events keep their order. After a broken
+connection nobody knows whether the script ran; the same events are sent again, and the ids make
+the repeat harmless.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
 from streams.connections import UNREACHABLE, told_plainly
 from streams.crashpoints import reach
@@ -37,6 +40,7 @@ WAITING = 20_000
 """Events that may wait to be appended; whoever brings more waits first."""
 
 _APPEND = Script("append")
+_log = structlog.get_logger(__name__)
 
 
 class _Batch:
@@ -88,6 +92,9 @@ class Appender:
             raise LogUnavailableError(
                 f"Redis did not take {len(news)} event(s) within {timeout:g} s. They are safe to append again."
             ) from None
+        finally:
+            for _, batch in batches:
+                batch.outcome.cancel()  # after a refusal the rest is not sent: it must not overtake
         results: list[Appended | SpoolhouseError | None] = [None] * len(news)
         for (indices, _), answer in zip(batches, answers, strict=True):
             for index, one in zip(indices, answer, strict=True):
@@ -107,82 +114,103 @@ class Appender:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while round_ := self._next_round():
-                sent = await self._send(round_)
-                unsent = [batch for batch in round_ if not batch.outcome.done()]
+            while calls := self._next_round():
+                sent = await self._send(calls)
+                unsent = [batch for call in calls for batch in call if not batch.outcome.done()]
                 self._waiting.extendleft(reversed(unsent))
-                done = sum(len(batch.events) for batch in round_) - sum(len(batch.events) for batch in unsent)
-                async with self._room:
-                    self._count -= done
-                    self._room.notify_all()
+                await self._make_room(sum(len(batch.events) for call in calls for batch in call) - _size(unsent))
                 if sent:
                     pause = 0.0
                 else:
                     pause = min(1.0, max(0.05, pause * 2))
                     await asyncio.sleep(random.uniform(pause / 2, pause))
+            await self._make_room(0)
 
-    def _next_round(self) -> list[_Batch]:
-        """The batches for one pipeline: what nobody waits for any more is left out."""
-        round_: list[_Batch] = []
-        count = 0
-        while self._waiting and count < 8 * BATCH:
+    async def _make_room(self, done: int) -> None:
+        async with self._room:
+            self._count -= done
+            self._room.notify_all()
+
+    def _next_round(self) -> list[list[_Batch]]:
+        """One call for each partition: the batches that go into it, at most BATCH events.
+
+        What nobody waits for any more is left out.
+        """
+        calls: dict[int, list[_Batch]] = {}
+        full: set[int] = set()
+        later: list[_Batch] = []
+        for _ in range(len(self._waiting)):
             batch = self._waiting.popleft()
             if batch.outcome.done():
                 self._count -= len(batch.events)
                 continue
-            round_.append(batch)
-            count += len(batch.events)
-        return round_
+            call = calls.setdefault(batch.partition, [])
+            if batch.partition in full or _size(call) + len(batch.events) > BATCH:
+                full.add(batch.partition)
+                later.append(batch)
+                if len(later) > BATCH:
+                    break
+            else:
+                call.append(batch)
+        self._waiting.extendleft(reversed(later))
+        return list(calls.values())
 
-    async def _send(self, batches: list[_Batch]) -> bool:
-        """One pipeline. False where it must be tried again."""
+    async def _send(self, calls: list[list[_Batch]]) -> bool:
+        """One pipeline. False where some of it must be tried again."""
         try:
             reach("append.before")
             pipeline = self._redis.pipeline(transaction=False)
-            for batch in batches:
-                fixed = (self._keys.log(batch.partition), self._keys.meta(batch.partition))
-                pipeline.execute_command(
-                    "EVALSHA", _APPEND.sha, 2 + len(batch.keys), *fixed, *batch.keys, self._partitions, *batch.arguments
-                )
+            for call in calls:
+                keys = [self._keys.log(call[0].partition), self._keys.meta(call[0].partition)]
+                arguments: list[Any] = [self._partitions]
+                for batch in call:
+                    keys += batch.keys
+                    arguments += batch.arguments
+                pipeline.execute_command("EVALSHA", _APPEND.sha, len(keys), *keys, *arguments)
             answers = await pipeline.execute(raise_on_error=False)
             reach("append.after")
-            unknown = False
-            for batch, answer in zip(batches, answers, strict=True):
-                if isinstance(answer, NoScriptError):
-                    unknown = True
-                elif not batch.outcome.done():
-                    self._settle(batch, answer)
-            if unknown:
+            for call, answer in zip(calls, answers, strict=True):
+                self._settle(call, answer)
+            if any(isinstance(answer, NoScriptError) for answer in answers):
                 await self._redis.script_load(_APPEND.source)
-                return await self._send([batch for batch in batches if not batch.outcome.done()])
-            if any(isinstance(answer, ResponseError) and "PARTITIONS none" in str(answer) for answer in answers):
+            if any("PARTITIONS none" in str(answer) for answer in answers if isinstance(answer, Exception)):
                 await initialise(self._redis, self._keys, self._partitions)
-            return all(batch.outcome.done() for batch in batches)
         except (*UNREACHABLE, LogUnavailableError):
             return False
-        except Exception as error:
-            # Nothing may end the one loop that writes: whoever waits for these events is told.
-            for batch in batches:
-                if not batch.outcome.done():
-                    batch.outcome.set_exception(_explained(error, self._partitions))
-            return True
+        except Exception as error:  # noqa: BLE001 # whatever it is, those who wait are told, and later appends go on
+            _log.exception("appending failed unexpectedly")
+            refusal = error if isinstance(error, SpoolhouseError) else _explained(error, self._partitions)
+            _refuse([batch for call in calls for batch in call], refusal)
+        return all(batch.outcome.done() for call in calls for batch in call)
 
-    def _settle(self, batch: _Batch, answer: Any) -> None:
-        """Tell the waiting what became of their batch; leave it undone where a repeat may help."""
+    def _settle(self, call: list[_Batch], answer: Any) -> None:
+        """Tell the waiting what became of their events; leave them undone where a repeat may help."""
         if isinstance(answer, Exception):
-            if "PARTITIONS none" in str(answer) or isinstance(answer, UNREACHABLE):
-                return
-            batch.outcome.set_exception(_explained(answer, self._partitions))
+            if not (isinstance(answer, (NoScriptError, *UNREACHABLE)) or "PARTITIONS none" in str(answer)):
+                _refuse(call, _explained(answer, self._partitions))
             return
-        results: list[Appended | SpoolhouseError] = []
-        for new, (status, pos, ver) in zip(batch.events, answer, strict=True):
-            if status <= 1:
-                results.append(Appended(new.id, batch.partition, pos, ver, status == 1))
-            elif status == 2:
-                results.append(ConflictError(new.subject, new.expected or 0, ver))
-            else:
-                results.append(FencedError(f"the lease {new.fence and new.fence.value!r} is no longer held"))
-        batch.outcome.set_result(results)
+        statuses = iter(answer)
+        for batch in call:
+            results: list[Appended | SpoolhouseError] = []
+            for new, (status, pos, ver) in zip(batch.events, statuses, strict=False):
+                if status <= 1:
+                    results.append(Appended(new.id, batch.partition, pos, ver, status == 1))
+                elif status == 2:
+                    results.append(ConflictError(new.subject, new.expected or 0, ver))
+                else:
+                    results.append(FencedError(f"the lease {new.fence and new.fence.value!r} is no longer held"))
+            if not batch.outcome.done():
+                batch.outcome.set_result(results)
+
+
+def _size(batches: Sequence[_Batch]) -> int:
+    return sum(len(batch.events) for batch in batches)
+
+
+def _refuse(batches: Sequence[_Batch], why: SpoolhouseError) -> None:
+    for batch in batches:
+        if not batch.outcome.done():
+            batch.outcome.set_exception(why)
 
 
 async def initialise(redis: Redis, keys: Keys, partitions: int) -> None:
@@ -204,7 +232,7 @@ def _explained(error: Exception, partitions: int) -> SpoolhouseError:
         return error
     text = str(error)
     if "PARTITIONS" in text:
-        return PartitionCountError(_other_count(int(text.split()[-1]), partitions))
+        return PartitionCountError(_other_count(int(text.rsplit(maxsplit=1)[-1]), partitions))
     if "OOM" in text:
         return LogFullError("Redis is at its maxmemory and takes no more events: raise maxmemory or free memory.")
     return LogUnavailableError(f"Redis refused an append: {text}")

@@ -80,8 +80,11 @@ def decode(name: str, sv: int, data: bytes) -> Event:
     stored = orjson.loads(data)
     if not isinstance(stored, dict):
         raise ValueError("data is not a JSON object")
-    for version in range(sv, cls.sv):
-        stored = UPCASTERS[name, version](stored)
+    try:
+        for version in range(sv, cls.sv):
+            stored = UPCASTERS[name, version](stored)
+    except Exception as error:
+        raise ValueError(f"{name} of version {sv} cannot be read as version {cls.sv}: {error!r}") from error
     hook = _structure.get(name)
     if hook is None:
         hook = _structure[name] = _converter.get_structure_hook(cls)

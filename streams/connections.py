@@ -6,19 +6,23 @@ others in pending lists, so it is switched off here; whoever repeats does so kno
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
-    ConnectionError as RedisConnectionError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
@@ -38,8 +42,9 @@ def connect(url: str, *, reply_timeout: float = REPLY_TIMEOUT, connections: int 
     """
     if url.startswith("redis+unix://"):
         url = "unix://" + url.removeprefix("redis+unix://")
-    client: Redis = Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
+        timeout=reply_timeout,  # more commands at once than connections wait their turn
         retry=Retry(NoBackoff(), 0),
         socket_timeout=reply_timeout,
         socket_connect_timeout=CONNECT_TIMEOUT,
@@ -49,6 +54,7 @@ def connect(url: str, *, reply_timeout: float = REPLY_TIMEOUT, connections: int 
         protocol=2,
         decode_responses=False,
     )
+    client: Redis = Redis.from_pool(pool)
     return client
 
 

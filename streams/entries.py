@@ -40,7 +40,7 @@ class NewEvent:
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def arguments(self) -> list[Any]:
-        """Its part of the append script's ARGV."""
+        """Its part of the append script's ARGV. Raises ValueError for text that UTF-8 cannot hold."""
         checkpoint = self.checkpoint or {}
         arguments: list[Any] = [
             self.id,
@@ -58,7 +58,7 @@ class NewEvent:
         ]
         for name, value in checkpoint.items():
             arguments += (name, value)
-        return arguments
+        return [part.encode() if isinstance(part, str) else part for part in arguments]
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,9 @@ class Log:
         subject, eid = entry.fields.get(b"subject"), entry.fields.get(b"id")
         if subject is None or eid is None:
             return False
-        key = self.keys.seen(entry.partition, subject.decode("utf-8", "surrogateescape"))
+        key = self.keys.seen(entry.partition, subject.decode("utf-8", "surrogateescape")).encode(
+            "utf-8", "surrogateescape"
+        )
         with told_plainly():
             place = await self.redis.hget(key, eid)
         return place is not None and int(place.split()[0]) == entry.pos

@@ -30,7 +30,9 @@ class Flying(Protocol):
     in_flight: set[int]
 
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """Its number."""
+        ...
 
 
 class Acknowledgements:

@@ -1,4 +1,8 @@
-"""Runs a processor on the bare core: group consumer → lanes → handling → acknowledgement."""
+"""Runs a processor: deliveries → lanes → handling → acknowledgement.
+
+What is here is the same for every host. `hosted` feeds it from the bare core; `streams.faust.hosting`
+feeds it through a Faust agent.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import structlog
 from streams.background import running
 from streams.errors import LogUnavailableError
 from streams.groups import Delivery, GroupConsumer, Owned
-from streams.handling import Due, Handling
+from streams.handling import Due, Handling, Source
 from streams.lanes import Lanes
 from streams.log import Log
 from streams.processing import Processor, Services
@@ -28,10 +32,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Host:
-    """One processor in this process. Made by `hosted`."""
+    """One processor in this process, fed from the bare core. Made by `hosted`."""
 
     def __init__(self, processor: Processor, log: Log, services: Services, settings: Settings, member: str) -> None:
-        self.processor, self._log, self._settings = processor, log, settings
+        self.processor, self._settings = processor, settings
         self.consumer = GroupConsumer(
             log.redis,
             log.keys,
@@ -43,41 +47,58 @@ class Host:
             assigned=self._assigned,
             revoked=self._revoked,
         )
-        self.handling = Handling(processor, log, self.consumer, services, settings)
+        self.source: Source = self._source()
+        self.handling = Handling(processor, log, self.source, services, settings)
         self.lanes: Lanes[Delivery | Due] = Lanes(
             self._handle, concurrency=processor.concurrency or settings.concurrency
         )
         self._due: set[tuple[int, bytes]] = set()
         self._stopping = False
 
-    def head(self, partition: int) -> int:
-        """The last position of a partition, as far as it is known here."""
-        return self._log.reader.head(partition)
-
     async def run(self) -> None:
         """Work until cancelled; see `drain` for a clean end."""
-        async with running(self.consumer.run(), self._retry()):
+        async with running(self._retry()):
+            await self._feed()
+
+    # ------------------------------------------------------------ what a host may do differently
+
+    def _source(self) -> Source:
+        """Whom the handling tells what became of a delivery."""
+        return self.consumer
+
+    async def _feed(self) -> None:
+        """Bring deliveries to `take`, until cancelled."""
+        async with running(self.consumer.run()):
             while not self._stopping:
                 await self.lanes.room()
-                for delivery in await self.consumer.fetch(FETCH, timeout=1.0):
-                    self._take(delivery)
+                for delivery in await self.consumer.fetch(FETCH, timeout=10.0):
+                    self.take(delivery)
                 await asyncio.sleep(0)
             await asyncio.Event().wait()
 
-    def _take(self, delivery: Delivery) -> None:
+    async def _assigned(self, owned: Owned) -> None:
+        await self.handling.assigned(owned)
+
+    async def _stop_feeding(self) -> None:
+        """End what `_feed` began; every partition was given back already."""
+
+    # ------------------------------------------------------------ what is the same for all
+
+    def take(self, delivery: Delivery) -> None:
+        """Put a delivery in its subject's lane, or be done with it where the processor has no use for it."""
         if self._stopping:
-            self.consumer.drop(delivery, reread=True)
+            self.source.drop(delivery, reread=True)
         elif self.handling.concerns(delivery.fields):
             self.lanes.submit(delivery.fields.get(b"subject", b"!"), delivery)
         else:
-            self.consumer.ack(delivery)
+            self.source.ack(delivery)
 
     async def _handle(self, item: Delivery | Due) -> None:
         try:
             await self.handling.handle(item)
         finally:
             if isinstance(item, Due):
-                self._due.discard((item.owned.lease.partition, item.subject))
+                self._due.discard((item.owned.partition, item.subject))
 
     async def _retry(self) -> None:
         while True:
@@ -94,9 +115,6 @@ class Host:
                             self._due.add((partition, subject))
                             self.lanes.submit(subject, Due(owned[partition], subject))
 
-    async def _assigned(self, owned: Owned) -> None:
-        await self.handling.assigned(owned)
-
     async def _revoked(self, owned: Owned) -> None:
         """Let go of a partition: what has not begun is dropped, what runs gets its time unless it was lost."""
 
@@ -105,9 +123,9 @@ class Host:
 
         for item in self.lanes.discard(belongs):
             if isinstance(item, Delivery):
-                self.consumer.drop(item, reread=False)
+                self.source.drop(item, reread=False)
             else:
-                self._due.discard((item.owned.lease.partition, item.subject))
+                self._due.discard((item.owned.partition, item.subject))
         await self.lanes.finish(belongs, 0.0 if owned.lost else self._settings.drain)
 
     async def drain(self) -> None:
@@ -115,6 +133,7 @@ class Host:
         self._stopping = True
         self.handling.draining.set()
         await self.consumer.stop()
+        await self._stop_feeding()
         await self.lanes.close(1.0)
 
 
@@ -123,7 +142,13 @@ async def hosted(
     processor: Processor, log: Log, services: Services, settings: Settings, member: str
 ) -> AsyncIterator[Host]:
     """A processor at work while the body runs; drained when it ends."""
-    host = Host(processor, log, services, settings, member)
+    async with at_work(Host(processor, log, services, settings, member)) as host:
+        yield host
+
+
+@asynccontextmanager
+async def at_work(host: Host) -> AsyncIterator[Host]:
+    """A host that runs beside the body and is drained when it ends."""
     async with running(host.run()):
         try:
             yield host

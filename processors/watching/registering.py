@@ -1,0 +1,266 @@
+"""From changes to events: numbers first, then the files, in batches.
+
+What is decided from known state is appended with the version it was decided on. Where the log knows
+better (another event came in between, the same event is there already) the video is folded again
+from its history and its path is looked at once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import structlog
+
+from processors.watching.comparing import Changes, Found, Settle
+from processors.watching.fitting import unserved
+from processors.watching.knowing import Index, refold, unseen_file
+from processors.watching.patience import patiently
+from streams.codec import Recorded, recorded
+from streams.entries import Appended, NewEvent
+from streams.errors import ConflictError, SpoolhouseError
+from streams.events import (
+    FileMoved,
+    FileRemoved,
+    FileReturned,
+    FileSettled,
+    NumbersReserved,
+    RootReleased,
+    VideoNumbered,
+)
+from streams.identity import REGISTRY, watched_video_id
+from streams.keys import partition_of
+from streams.log import Log, new_event
+from streams.paths import OsPath, escape_path
+from streams.queries import KnownFile
+from streams.settings import Settings
+
+SettledBy = Literal["lease", "stillness", "scan"]
+
+BATCH = 500
+"""Events that are appended together."""
+
+SPOKEN = 20
+"""Files of one batch that are logged one by one; more are counted."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Step:
+    """One event to append, and what is known once it is in the log."""
+
+    new: NewEvent
+    before: KnownFile | None
+    after: KnownFile
+    said: str
+
+
+class Registrar:
+    """Appends what happened to the files of one root."""
+
+    def __init__(self, log: Log, settings: Settings, root: str, index: Index) -> None:
+        self._log, self._settings, self._root, self.index = log, settings, OsPath(root), index
+        self._through: int | None = None
+        self._generations: dict[str, int] = {}
+        self._unserved = 0
+
+    async def register(
+        self,
+        changes: Changes,
+        settled_by: Mapping[str, SettledBy],
+        cause: Recorded[RootReleased] | None = None,
+    ) -> list[str]:
+        """Append changes; the paths that must be looked at again are returned.
+
+        Waits for the log as long as it takes. `cause` is a person's answer that led to removals.
+        """
+        numbers = await self._numbers([settle for settle in changes.settled if not _number_of(settle)])
+        steps = [self._moved(move.known, move.relative, move.found) for move in changes.moved]
+        steps += [self._settled(settle, numbers, settled_by[settle.relative]) for settle in changes.settled]
+        steps += [self._returned(back.known, back.found) for back in changes.returned]
+        steps += [self._removed(known, cause) for known in changes.removed]
+        again: list[str] = []
+        for start in range(0, len(steps), BATCH):
+            again += await self._append(steps[start : start + BATCH])
+        return again
+
+    async def _append(self, steps: list[_Step]) -> list[str]:
+        answers = await patiently(lambda: self._log.try_append_all([step.new for step in steps]))
+        again: list[str] = []
+        done: list[_Step] = []
+        retried: list[_Step] = []
+        for step, answer in zip(steps, answers, strict=True):
+            if isinstance(answer, Appended) and not answer.duplicate:
+                step.after.ver = answer.ver
+                if step.before is not None:
+                    self.index.drop(step.before)
+                self.index.put(step.after)
+                done.append(step)
+            elif isinstance(answer, Appended | ConflictError):
+                file = await self._refold(step)
+                if file and step.before and not isinstance(answer, Appended) and _alike(file, step.before):
+                    # Only its version is another: a processor wrote about it. The decision stands.
+                    retried.append(replace(step, new=replace(step.new, expected=file.ver)))
+                else:
+                    again += self._learn(step, file)
+            else:
+                raise answer
+        self._say(done)
+        if retried:
+            again += await self._append(retried)
+        return again
+
+    async def _refold(self, step: _Step) -> KnownFile | None:
+        history = await patiently(lambda: self._log.history(step.new.subject))
+        return refold(history, step.before.relative if step.before else step.after.relative)
+
+    def _learn(self, step: _Step, file: KnownFile | None) -> list[str]:
+        """Take what the log says of a video; the paths that are then to be looked at."""
+        path = step.after.relative
+        if step.before is not None:
+            self.index.drop(step.before)
+        if file is not None:
+            self.index.put(file)
+        if step.before is None and (file is None or file.relative != path):
+            # The id of this generation belongs to a file that lives elsewhere by now.
+            self._generations[path] = step.after.generation + 1
+        return [path, *([step.before.relative] if step.before else []), *([file.relative] if file else [])]
+
+    async def _numbers(self, settles: list[Settle]) -> dict[str, int]:
+        """Path → the number of its row in the legacy table, for videos that have none yet."""
+        if not settles:
+            return {}
+        if self._through is None:
+            self._through = await self._reserved()
+        news = [new_event(REGISTRY, VideoNumbered(video=self._id(settle)), source="watch") for settle in settles]
+        numbers: dict[str, int] = {}
+        for start in range(0, len(news), BATCH):
+            part = news[start : start + BATCH]
+            answers = await patiently(lambda part=part: self._log.try_append_all(part))  # type: ignore[misc]
+            for settle, answer in zip(settles[start : start + BATCH], answers, strict=True):
+                if isinstance(answer, SpoolhouseError):
+                    raise answer
+                numbers[settle.relative] = self._through + answer.ver - 1
+        return numbers
+
+    async def _reserved(self) -> int:
+        """Up to which number rows were there before: the registry's first event says so."""
+        partition = partition_of(REGISTRY, self._log.partitions)
+        said = False
+        while True:
+            after = 0
+            while entries := await patiently(lambda: self._log.read(partition, after=after)):  # noqa: B023
+                for entry in entries:
+                    if entry.fields.get(b"subject") == REGISTRY.encode():
+                        first = recorded(partition, entry.pos, entry.fields).event
+                        if isinstance(first, NumbersReserved):
+                            return first.through
+                after = entries[-1].pos
+            if not said:
+                _log.info("waiting until the numbers of older rows are reserved")
+                said = True
+            await asyncio.sleep(0.5)
+
+    def _id(self, settle: Settle) -> str:
+        if settle.known is not None:
+            return settle.known.id
+        return watched_video_id(self._root, settle.relative, self._generation(settle))
+
+    def _generation(self, settle: Settle) -> int:
+        return max(settle.generation, self._generations.get(settle.relative, 0))
+
+    def _settled(self, settle: Settle, numbers: Mapping[str, int], settled_by: SettledBy) -> _Step:
+        known, found = settle.known, settle.found
+        number = _number_of(settle) or numbers[settle.relative]
+        generation = known.generation if known else self._generation(settle)
+        event = FileSettled(
+            root=self._root,
+            relative=OsPath(settle.relative),
+            number=number,
+            revision=settle.revision,
+            size=found.size,
+            modified_ns=found.modified_ns,
+            device=found.device,
+            inode=found.inode,
+            generation=generation,
+            settled_by=settled_by,
+        )
+        before = known or unseen_file(self._id(settle), settle.relative, number, generation)
+        after = replace(_at(before, settle.relative, found), revision=settle.revision)
+        new = new_event(before.id, event, source="watch", expected=before.ver)
+        return _Step(new, known, after, "file settled" if settle.revision == 1 else "file replaced")
+
+    def _moved(self, known: KnownFile, relative: str, found: Found) -> _Step:
+        event = FileMoved(
+            root=self._root,
+            relative=OsPath(relative),
+            former=OsPath(known.relative),
+            move=known.moves + 1,
+            size=found.size,
+            modified_ns=found.modified_ns,
+            device=found.device,
+            inode=found.inode,
+        )
+        after = replace(_at(known, relative, found), moves=known.moves + 1)
+        return _Step(new_event(known.id, event, source="watch", expected=known.ver), known, after, "file moved")
+
+    def _returned(self, known: KnownFile, found: Found) -> _Step:
+        event = FileReturned(
+            root=self._root,
+            relative=OsPath(known.relative),
+            removal=known.removals,
+            size=found.size,
+            modified_ns=found.modified_ns,
+            device=found.device,
+            inode=found.inode,
+        )
+        after = _at(known, known.relative, found)
+        return _Step(new_event(known.id, event, source="watch", expected=known.ver), known, after, "file returned")
+
+    def _removed(self, known: KnownFile, cause: Recorded[RootReleased] | None) -> _Step:
+        event = FileRemoved(root=self._root, relative=OsPath(known.relative), removal=known.removals + 1)
+        after = replace(known, present=False, removals=known.removals + 1)
+        new = new_event(known.id, event, source="watch", expected=known.ver, cause=cause)
+        return _Step(new, known, after, "file removed")
+
+    def _say(self, done: list[_Step]) -> None:
+        for step in done[:SPOKEN]:
+            path = escape_path(os.path.join(self._root, step.after.relative))
+            former = {"former": escape_path(step.before.relative)} if step.said == "file moved" and step.before else {}
+            _log.info(step.said, path=path, video=step.after.id, size=step.after.size, **former)
+        if len(done) > SPOKEN:
+            _log.info("and more files", root=escape_path(self._root), count=len(done) - SPOKEN, of=len(done))
+        for step in done:
+            if step.said == "file settled" and unserved(self._settings, self._root, step.after.relative):
+                self._unserved += 1
+                if self._unserved <= SPOKEN:
+                    _log.warning(
+                        "file lies outside what the web server serves; its URL will not work",
+                        path=escape_path(os.path.join(self._root, step.after.relative)),
+                        served=str(self._settings.served_dir),
+                    )
+
+
+def _alike(one: KnownFile, other: KnownFile) -> bool:
+    """The same but for its version, and for device and inode, which a remount may have renumbered."""
+    return replace(one, ver=0, device=0, inode=0) == replace(other, ver=0, device=0, inode=0)
+
+
+def _number_of(settle: Settle) -> int:
+    return settle.known.number if settle.known else 0
+
+
+def _at(known: KnownFile, relative: str, found: Found) -> KnownFile:
+    return replace(
+        known,
+        relative=relative,
+        size=found.size,
+        modified_ns=found.modified_ns,
+        device=found.device,
+        inode=found.inode,
+        present=True,
+    )

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from processors.watching.roots import WatchedRoot
+
 import processors
 from api.connecting import redis_url
 from api.services import History, Services
@@ -18,11 +20,9 @@ from processors.ports import Prober
 from processors.reconciling import Reconciler
 from processors.registry import Registry
 from processors.uploads import UploadDoor
-from processors.watching.source import WatchedRoot
 from projections import checkpoints
 from projections.checkpoints import CheckpointMovedError
-from projections.database import open_database
-from projections.projection import discover
+from projections.database import Database, open_database
 from projections.projection import discover
 from projections.queries import Catalogue
 from projections.runner import Runner
@@ -31,7 +31,8 @@ from streams.gate import Restorer
 from streams.hosting import Host, hosted
 from streams.log import Log, open_log
 from streams.paths import escape_path
-from streams.processing import Processor, Services as Injected
+from streams.processing import Processor
+from streams.processing import Services as Injected
 from streams.settings import Settings
 
 
@@ -75,3 +76,112 @@ async def open_rebuilding(settings: Settings) -> AsyncIterator[Runner]:
     """The projections, for the command that builds them anew."""
     async with open_log(settings, redis_url(settings)) as log, open_database(settings) as database:
         yield Runner(log, database, discover(settings))
+
+
+# ---------------------------------------------------------------- the worker
+
+Hosted = Callable[[Processor, Log, Injected, Settings, str], AbstractAsyncContextManager[Host]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that appends first events; one process at a time runs it."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+
+
+class WorkerProjections:
+    """The projections as the gate and the worker's account see them."""
+
+    def __init__(self, runner: Runner, database: Database) -> None:
+        self._runner, self._database = runner, database
+        self.run = runner.run
+        self.caught_up = runner.caught_up
+
+    @property
+    def gate_closed(self) -> str | None:
+        """Why they refuse to go on with this log."""
+        return self._runner.gate_closed
+
+    async def started(self) -> bool:
+        """Whether all of them have compared their checkpoints with the log and follow it."""
+        statuses = self._runner.status()
+        return all(one.waiting is None and not one.gate for one in statuses)
+
+    async def highest_epoch(self) -> int:
+        """The highest epoch that any checkpoint names."""
+        highest = 0
+        for follower in self._runner.followers.values():
+            try:
+                async with self._database.reading() as conn:
+                    highest = max(highest, (await checkpoints.load(conn, follower.tables.checkpoint)).epoch)
+            except CheckpointMovedError:
+                continue
+        return highest
+
+    async def rebuild_all(self) -> None:
+        """Fold everything anew."""
+        await self._runner.rebuild()
+
+    def told(self) -> dict[str, Any]:
+        """For the worker's account."""
+        return {one.name: asdict(one) for one in self._runner.status()}
+
+    def problems(self) -> list[str]:
+        """What keeps the tables from being true."""
+        return [f"projection {one.name} stopped: {one.stopped}" for one in self._runner.status() if one.stopped]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker works with."""
+
+    log: Log
+    projections: WorkerProjections
+    registry: Registry
+    restorers: Sequence[Restorer]
+    services: Injected
+    sources: Callable[[], list[Source]]
+    """Made anew each time the gate opens: what they know of the past may have changed."""
+    hosted: Hosted
+    warnings: Callable[[], list[str]]
+
+
+@asynccontextmanager
+async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
+    """All that a worker needs, open while the body runs. Redis and the catalogue may be down."""
+    import_processors()
+    async with (
+        open_log(settings, redis_url(settings)) as log,
+        open_database(settings) as database,
+        open_prober(timeout=settings.probe_timeout) as prober,
+    ):
+        catalogue = Catalogue(database, log)
+        reconciler = Reconciler(log, settings)
+        registry = Registry(log, catalogue, [str(root) for root in settings.watch_roots])
+
+        def sources() -> list[Source]:
+            made = [Source("uploads", reconciler.run)]
+            for root in settings.watch_roots:
+                watched = WatchedRoot(log, settings, str(root), catalogue)
+                made.append(Source(f"watch:{escape_path(str(root))}", watched.run))
+            return made
+
+        yield WorkerParts(
+            log=log,
+            projections=WorkerProjections(Runner(log, database, discover(settings)), database),
+            registry=registry,
+            restorers=(reconciler.reappend_all, registry.restore),
+            services={Prober: prober},
+            sources=sources,
+            hosted=hosted,
+            warnings=list,
+        )
+
+
+def import_processors() -> None:
+    """Find every processor: a module of `processors/` that defines one registers it."""
+    for module in pkgutil.iter_modules(processors.__path__):
+        if not module.ispkg:
+            importlib.import_module(f"processors.{module.name}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from api.formats import refusal
 from api.middleware import REQUEST_ID
@@ -20,7 +21,7 @@ PAGE_POLICY = (
 METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
 
 
-def check_host(settings: Settings) -> web.middleware:
+def check_host(settings: Settings) -> Middleware:
     """Refuse strange Host headers, where the API is on loopback or its names are set.
 
     A web page elsewhere can point a name of its own at 127.0.0.1 and so talk to us as if it were
@@ -54,7 +55,7 @@ async def answer_preflights(request: web.Request, handler: Handler) -> web.Strea
     return web.Response(status=204, headers=headers)
 
 
-def add_headers(settings: Settings) -> web._ResponseSignal:
+def add_headers(settings: Settings) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     """What every answer carries, streamed ones too: request id, CORS, nosniff."""
     origins = set(settings.cors_origins)
 

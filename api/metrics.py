@@ -32,9 +32,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.uploads = Counter(
-            "spoolhouse_uploads", "Uploads by how they ended.", ["result"], registry=self.registry
-        )
+        self.uploads = Counter("spoolhouse_uploads", "Uploads by how they ended.", ["result"], registry=self.registry)
         for result in ("stored", "refused", "broken_off", "failed"):
             self.uploads.labels(result)
         self.upload_bytes = Counter("spoolhouse_upload_bytes", "Bytes stored by uploads.", registry=self.registry)
@@ -52,7 +50,9 @@ class Metrics:
         labels = ["group"]
         self.lag = Gauge("spoolhouse_group_lag", "Entries a group has not seen.", labels, registry=self.registry)
         self.pending = Gauge("spoolhouse_group_pending", "Entries in work.", labels, registry=self.registry)
-        self.delayed = Gauge("spoolhouse_group_delayed", "Subjects waiting for a retry.", labels, registry=self.registry)
+        self.delayed = Gauge(
+            "spoolhouse_group_delayed", "Subjects waiting for a retry.", labels, registry=self.registry
+        )
         self.parked = Gauge("spoolhouse_group_parked", "Entries waiting for a person.", labels, registry=self.registry)
 
     @contextmanager

@@ -69,7 +69,7 @@ async def tell_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     except SpoolhouseError as error:
         _log.error("request failed", error=str(error), exc_info=True)
         return refusal(500, str(error), request_id=request[REQUEST_ID])
-    except Exception:
+    except Exception:  # noqa: BLE001 - the outermost place: everything gets an answer
         _log.exception("request failed unexpectedly")
         return refusal(
             500,
@@ -79,7 +79,7 @@ async def tell_errors(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def _plain(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
-    """aiohttp's own answers (unknown route, wrong method, body too large) in our shape."""
+    """Answers of aiohttp itself (unknown route, wrong method, body too large) in our shape."""
     if error.status < 400:
         raise error
     words = {

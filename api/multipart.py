@@ -28,7 +28,9 @@ MAX_PARTS = 100
 IDLE = 120.0
 """Seconds without a byte after which a sender counts as gone."""
 
-_PARAMETER = re.compile(r';\s*(?P<name>[\w!#$%&\'+.^`|~-]+\*?)\s*=\s*(?:"(?P<quoted>(?:\\"|[^"])*)"|(?P<token>[^\s;]*))')
+_PARAMETER = re.compile(
+    r';\s*(?P<name>[\w!#$%&\'+.^`|~-]+\*?)\s*=\s*(?:"(?P<quoted>(?:\\"|[^"])*)"|(?P<token>[^\s;]*))'
+)
 
 
 class BrokenOffError(Exception):

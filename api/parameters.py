@@ -19,9 +19,7 @@ class Parameters:
     def __init__(self, query: Mapping[str, str], known: Collection[str]) -> None:
         self._query = query
         if unknown := sorted(set(query) - set(known)):
-            raise RejectedError(
-                400, f"Unknown parameter {', '.join(unknown)}. There are: {', '.join(sorted(known))}."
-            )
+            raise RejectedError(400, f"Unknown parameter {', '.join(unknown)}. There are: {', '.join(sorted(known))}.")
 
     def text(self, name: str) -> str | None:
         """Any text; None where there is none."""

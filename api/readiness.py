@@ -75,7 +75,9 @@ class Readiness:
         report.workers = workers
         if not workers and not any(finding.what == "redis" for finding in report.problems):
             report.problems.append(
-                Finding("worker", "No worker is alive: nothing is watched, probed or listed. Start one: spoolhouse worker")
+                Finding(
+                    "worker", "No worker is alive: nothing is watched, probed or listed. Start one: spoolhouse worker"
+                )
             )
         for worker in workers:
             name = f"worker {worker.member}"

@@ -35,7 +35,7 @@ def worker(only: tuple[str, ...]) -> None:
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    """uvloop where it is there: half of the client's share of the work."""
+    """The class of uvloop's loop where it is installed: it halves the client's share of the work."""
     try:
         import uvloop
     except ImportError:

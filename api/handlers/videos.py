@@ -11,7 +11,7 @@ from aiohttp import web
 from api.formats import gigabytes, json_answer, json_bytes, local, megabytes
 from api.parameters import Parameters
 from api.services import SERVICES
-from projections.queries import Filters, Video
+from projections.queries import Filters, Sort, Video
 from streams.errors import NotFoundError
 from streams.paths import unescape_path
 
@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 DOORS = ("upload", "watch", "download", "all")
 STATES = ("present", "removed", "adopted", "all")
-SORTS = ("created", "filename", "size", "duration")
+SORTS: tuple[Sort, ...] = ("created", "filename", "size", "duration")
 
 CHUNK = 64 * 1024
 """Bytes of a streamed list that are sent at once."""
@@ -221,7 +221,7 @@ async def _stream(request: web.Request, videos: AsyncIterator[Video]) -> web.Str
         await response.write_eof()
     except ConnectionError:
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it was, the client must not take this for the whole list
         # Too late for another status: a connection that breaks says that the list is not whole.
         _log.exception("list broke off")
         if request.transport is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -39,7 +40,7 @@ async def supervise(settings: Settings, *, demo: bool = False, say: Say = print)
     stopping, hurry = asyncio.Event(), asyncio.Event()
     with _heeded(stopping, hurry), _only_one(settings.data):
         make_folders(settings)
-        ports = tuple(port or _free_port(settings.host) for port in settings.port)
+        ports = tuple(_free_port(settings.host, port) for port in settings.port)
         came_up = asyncio.Event()
         async with _log_for(settings, came_up, say) as (redis_url, tasks):
             _tell_choices(settings, say)
@@ -174,10 +175,17 @@ def _worker_name(data: Path) -> str:
     return f"up-{host}-{zlib.crc32(os.fsencode(data)):08x}"
 
 
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
-        port: int = server.getsockname()[1]
-        return port
+def _free_port(host: str, port: int) -> int:
+    """The port, or any free one for 0. Said here, lest another program's answer be taken for ours."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+            free: int = server.getsockname()[1]
+            return free
+    except OSError as error:
+        reason = (
+            "is in use by another program" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+        )
+        raise StartError(f"Port {port} on {host} {reason}. Choose another: --port N.") from error
 
 
 def _address(host: str, port: int) -> str:

@@ -102,7 +102,7 @@ class Running:
 
 
 @contextmanager
-def spoolhouse(data: Path, *, port: int | None = None, **settings: str) -> Iterator[Running]:
+def spoolhouse(data: Path, *options: str, port: int | None = None, **settings: str) -> Iterator[Running]:
     """`spoolhouse up` on a data folder, until it is ready; ended with the block."""
     port = port or free_port()
     output = data.parent / f"{data.name}.out"
@@ -110,7 +110,7 @@ def spoolhouse(data: Path, *, port: int | None = None, **settings: str) -> Itera
         **{name: value for name, value in os.environ.items() if not name.startswith(("SPOOLHOUSE_", "MYSQL_"))},
         **settings,
     }
-    command = [sys.executable, "-m", "api.cli", "up", "--data", str(data), "--port", str(port)]
+    command = [sys.executable, "-m", "api.cli", "up", "--data", str(data), "--port", str(port), *options]
     with output.open("a") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, text=True, env=environment, cwd=data.parent)
     running = Running(process, data, port, output)

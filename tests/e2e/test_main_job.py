@@ -20,10 +20,10 @@ def _row(running: Running, name: str) -> tuple[object, ...] | None:
 
 
 def test_a_dropped_file_and_an_upload_are_listed_and_survive_a_restart(
-    tmp_path: Path, sample_videos: dict[str, Path]
+    tmp_path: Path, sample_videos: list[Path]
 ) -> None:
     """Given a fresh data folder, when a file is dropped and another sent, then both are known; also after kill -9."""
-    clip, data = sample_videos["bikes"], tmp_path / "data"
+    clip, data = sample_videos[1], tmp_path / "data"
     with spoolhouse(data) as running:
         shutil.copy(clip, data / "inbox" / "clip.mp4")
         listed = until(lambda: running.videos(door="watch"), why="the dropped file in the catalogue")
@@ -54,7 +54,7 @@ def test_a_dropped_file_and_an_upload_are_listed_and_survive_a_restart(
         until(lambda: log.exists() and line in log.read_text(), why="the line in video_uploads.log")
 
         os.kill(running.child("worker"), signal.SIGKILL)
-        shutil.copy(sample_videos["bigbuckbunny"], data / "inbox" / "second.mp4")
+        shutil.copy(sample_videos[0], data / "inbox" / "second.mp4")
         until(lambda: len(running.videos(door="watch")) == 2, why="a file dropped after kill -9 of the worker")
         assert running.stop() == 0
 

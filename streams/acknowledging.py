@@ -7,13 +7,14 @@ large XACKs and a quiet one sends each at once.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Protocol
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from streams.connections import told_plainly
+from streams.connections import UNREACHABLE, told_plainly
 from streams.crashpoints import reach
 from streams.errors import LogUnavailableError
 from streams.keys import Keys
@@ -27,11 +28,13 @@ _log = structlog.get_logger(__name__)
 class Flying(Protocol):
     """A partition with entries in flight."""
 
-    in_flight: set[int]
-
     @property
     def partition(self) -> int:
         """Its number."""
+        ...
+
+    def landed(self, positions: Iterable[int]) -> None:
+        """These entries are acknowledged."""
         ...
 
 
@@ -81,6 +84,9 @@ class Acknowledgements:
                         ids = [f"{pos}-0" for pos in positions[start : start + BATCH]]
                         pipeline.execute_command("XACK", self._keys.log(owned.partition), self._group, *ids)
                 answers = await pipeline.execute(raise_on_error=False)
+                for answer in answers:
+                    if isinstance(answer, UNREACHABLE):  # still loading its data, or a replica by now
+                        raise answer
             reach("ack.after")
         except BaseException:
             for owned, positions in done.items():
@@ -91,4 +97,4 @@ class Acknowledgements:
         if refused:
             _log.warning("acknowledgements were refused", group=self._group, error=str(refused[0]))
         for owned, positions in done.items():
-            owned.in_flight.difference_update(positions)
+            owned.landed(positions)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -22,7 +22,7 @@ from streams.background import running
 from streams.connections import UNREACHABLE, told_plainly
 from streams.crashpoints import reach
 from streams.entries import Fence, entry_fields, position
-from streams.errors import LogUnavailableError
+from streams.errors import LogFullError, LogUnavailableError
 from streams.keys import Keys
 from streams.leases import Lease, Leases, share
 from streams.reading import Reader
@@ -38,6 +38,9 @@ DROPPED_KNOWN = 10_000
 """Entries let go on purpose that are remembered at the most."""
 
 FAR = 2**63
+
+ASKED = -1
+"""A partition's `rescan` while a read of its pending entries is under way."""
 
 _FETCH = Script("fetch")
 _log = structlog.get_logger(__name__)
@@ -63,7 +66,7 @@ class Delivery:
 class Owned:
     """A partition that is ours just now."""
 
-    __slots__ = ("in_flight", "leaving", "lease", "lost", "partition", "paused", "position", "rescan")
+    __slots__ = ("_landed", "in_flight", "lease", "leaving", "lost", "partition", "paused", "position", "rescan")
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
@@ -77,6 +80,23 @@ class Owned:
         self.lost = False
         self.paused = False
         """Whoever takes its entries has enough of them: none are fetched (see `resume`)."""
+        self._landed: set[int] | None = None
+
+    def landed(self, positions: Iterable[int]) -> None:
+        """These entries are done and Redis knows it."""
+        self.in_flight.difference_update(positions)
+        if self._landed is not None:
+            self._landed.update(positions)
+
+    @contextlib.contextmanager
+    def rescanning(self) -> Iterator[set[int]]:
+        """What lands within the block: a list of pending entries that was made before may still name it."""
+        landed: set[int] = set()
+        self._landed = landed
+        try:
+            yield landed
+        finally:
+            self._landed = None
 
 
 Changed = Callable[[Owned], Awaitable[None]]
@@ -114,7 +134,10 @@ class GroupConsumer:
         self._dropped: set[tuple[int, int]] = set()
         """What we let go ourselves: it does not count as a death of its worker when it comes again."""
         self._stopping = False
-        self._handovers: set[asyncio.Task[None]] = set()
+        self._besides: set[asyncio.Task[None]] = set()
+        self._beating = asyncio.Lock()
+        self._letting_go: set[int] = set()
+        """Partitions that were lost, and whose work has not ended yet."""
 
     # ------------------------------------------------------------ ownership
 
@@ -127,7 +150,7 @@ class GroupConsumer:
         connected, beats = True, 0
         while True:
             try:
-                async with asyncio.timeout(max(5.0, 2 * self._beat_every)):
+                async with asyncio.timeout(max(5.0, 2 * self._beat_every)), self._beating:
                     await self._beat()
                     beats += 1
                     if beats % AUDIT_EVERY == 0:
@@ -147,16 +170,19 @@ class GroupConsumer:
     async def _beat(self) -> None:
         if self._stopping and not self.owned:
             return
-        self.members = await self._leases.beat()
+        try:
+            self.members = await self._leases.beat()
+        except LogFullError as error:
+            # What we own can still be renewed, read and acknowledged, which is how memory gets free.
+            _log.warning("Redis is full: no partitions change hands", group=self.group, error=str(error))
         lost = await self._leases.renew([owned.lease for owned in self.owned.values()]) if self.owned else []
         for lease in lost:
-            await self._lose(lease.partition)
+            self._lose(lease.partition)
         wanted = set() if self._stopping else share(self.group_member, self.members, self._partitions)
         for partition, owned in list(self.owned.items()):
             if partition not in wanted and not owned.leaving:
-                owned.leaving = True
                 self._hand_over(owned)
-        for partition in sorted(wanted - set(self.owned)):
+        for partition in sorted(wanted - set(self.owned) - self._letting_go):
             acquired = await self._leases.acquire(partition)
             if acquired is not None:
                 await self._take(Owned(acquired))
@@ -172,34 +198,55 @@ class GroupConsumer:
         if self._assigned:
             await self._assigned(owned)
         self.owned[partition] = owned
+        if self._stopping:  # `stop` did not see it yet
+            self._hand_over(owned)
         self._changed.set()
         _log.debug("partition assigned", group=self.group, partition=partition, lease=owned.lease.value)
 
-    async def _lose(self, partition: int) -> None:
+    def _lose(self, partition: int) -> None:
         owned = self.owned.pop(partition, None)
         if owned is None:
             return
         owned.lost = True
         _log.warning("partition lost: its lease ran out", group=self.group, partition=partition)
-        if self._revoked:
-            await self._revoked(owned)
+        self._letting_go.add(partition)
+        self._beside(self._let_go(owned))
+
+    async def _let_go(self, owned: Owned) -> None:
+        """End what runs; only then may we own the partition again."""
+        try:
+            if self._revoked:
+                await self._revoked(owned)
+        finally:
+            self._letting_go.discard(owned.partition)
 
     def _hand_over(self, owned: Owned) -> None:
-        task = asyncio.create_task(self._give_back(owned))
-        self._handovers.add(task)
-        task.add_done_callback(self._handovers.discard)
+        owned.leaving = True
+        self._beside(self._give_back(owned))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._besides.add(task)
+        task.add_done_callback(self._beside_ended)
+
+    def _beside_ended(self, task: asyncio.Task[None]) -> None:
+        self._besides.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("letting go of a partition failed", group=self.group, exc_info=error)
 
     async def _give_back(self, owned: Owned) -> None:
         """Let what runs finish (the lease is renewed meanwhile), acknowledge it, release."""
-        if self._revoked:
-            await self._revoked(owned)
-        with contextlib.suppress(LogUnavailableError):
-            await self.flush()
-            await self._leases.release(owned.lease)
-        owned.lost = True
-        if self.owned.get(owned.lease.partition) is owned:
-            del self.owned[owned.lease.partition]
-        _log.debug("partition released", group=self.group, partition=owned.lease.partition)
+        try:
+            if self._revoked:
+                await self._revoked(owned)
+        finally:
+            with contextlib.suppress(LogUnavailableError):
+                await self.flush()
+                await self._leases.release(owned.lease)
+            owned.lost = True
+            if self.owned.get(owned.partition) is owned:
+                del self.owned[owned.partition]
+        _log.debug("partition released", group=self.group, partition=owned.partition)
 
     async def _group_position(self, partition: int) -> int:
         """The group's last delivered position; the group is made at 0 where there is none."""
@@ -245,12 +292,12 @@ class GroupConsumer:
         self._stopping = True
         for owned in list(self.owned.values()):
             if not owned.leaving:
-                owned.leaving = True
                 self._hand_over(owned)
-        if self._handovers:
-            await asyncio.gather(*self._handovers, return_exceptions=True)
-        with contextlib.suppress(LogUnavailableError):
-            await self._leases.leave()
+        while self._besides:
+            await asyncio.gather(*self._besides, return_exceptions=True)
+        async with self._beating:  # a beat that is under way would make us a member again
+            with contextlib.suppress(LogUnavailableError):
+                await self._leases.leave()
 
     def fence(self, owned: Owned) -> Fence:
         """What an append must carry to be refused once this partition is someone else's."""
@@ -303,6 +350,7 @@ class GroupConsumer:
 
     async def _read(self, partitions: list[Owned], count: int) -> list[Delivery]:
         pipeline = self._redis.pipeline(transaction=False)
+        asked: list[int | None] = []
         for owned in partitions:
             partition = owned.lease.partition
             after = ">" if owned.rescan is None else f"{owned.rescan}-0"
@@ -317,27 +365,47 @@ class GroupConsumer:
                 count,
                 after,
             )
-        reach("fetch.before")
-        answers = await pipeline.execute()
-        reach("fetch.after")
+            asked.append(owned.rescan)
+            if owned.rescan is not None:
+                owned.rescan = ASKED  # whoever wants another rescan meanwhile sets it to 0
+        with contextlib.ExitStack() as stack:
+            landed = [stack.enter_context(owned.rescanning()) for owned in partitions]
+            reach("fetch.before")
+            answers = await pipeline.execute(raise_on_error=False)
+            reach("fetch.after")
+        for answer in answers:
+            if isinstance(answer, Exception) and not _no_group(answer):
+                raise answer
         deliveries: list[Delivery] = []
-        for owned, answer in zip(partitions, answers, strict=True):
-            if not answer[0]:
+        for owned, again, answer, done in zip(partitions, asked, answers, landed, strict=True):
+            if isinstance(answer, Exception):
+                _log.error("the group is gone from the log; it begins again", group=self.group, error=str(answer))
+                self._reader.forget()
+                owned.lease.until = 0.0
+            elif not answer[0]:
                 owned.lease.until = 0.0  # the next beat finds it lost
-            else:
-                self._deliver(owned, answer[1], deliveries)
+            elif not (owned.leaving or owned.lost):
+                odd = self._deliver(owned, answer[1], again is not None, done, deliveries)
+                if odd:
+                    self._beside(self._leave_out(owned, odd))
         return deliveries
 
-    def _deliver(self, owned: Owned, entries: list[Any], deliveries: list[Delivery]) -> None:
-        again = owned.rescan is not None
-        if again:
+    def _deliver(
+        self, owned: Owned, entries: list[Any], again: bool, done: set[int], deliveries: list[Delivery]
+    ) -> list[bytes]:
+        """Add deliveries; answers with the ids that are no positions."""
+        odd = []
+        if again and owned.rescan == ASKED:
             owned.rescan = position(entries[-1][0]) if entries else None
         in_flight = owned.in_flight
         for entry_id, flat in entries:
             pos = position(entry_id)
             if not again:
                 owned.position = pos
-            if pos in in_flight:
+            if not entry_id.endswith(b"-0"):
+                odd.append(entry_id)
+                continue
+            if pos in in_flight or pos in done:
                 continue
             if flat is None:  # deleted from the stream by hand: nothing is left to handle
                 self.ack_position(owned, pos)
@@ -347,16 +415,25 @@ class GroupConsumer:
             if known:
                 self._dropped.discard((owned.lease.partition, pos))
             deliveries.append(Delivery(owned, pos, entry_fields(flat), again and not known))
+        return odd
+
+    async def _leave_out(self, owned: Owned, odd: list[bytes]) -> None:
+        """An entry that a person put between two positions has none of its own: let it go, loudly."""
+        for entry_id in odd:
+            _log.error(
+                "an entry whose id is not `<position>-0` was left out: put it in again with `*`",
+                group=self.group,
+                partition=owned.partition,
+                entry=entry_id.decode(),
+            )
+        with contextlib.suppress(*UNREACHABLE, ResponseError):
+            await self._redis.xack(self._keys.log(owned.partition), self.group, *odd)
 
     async def _recover(self, error: Exception) -> None:
         """After an error nobody knows what was delivered: read pending entries again."""
         self._rescan_all()
         if isinstance(error, ResponseError):
-            if "NOGROUP" not in str(error):
-                _log.error("reading for a group failed", group=self.group, error=str(error))
-            for owned in list(self.owned.values()):
-                with contextlib.suppress(LogUnavailableError, ResponseError):
-                    owned.position = await self._group_position(owned.lease.partition)
+            _log.error("reading for a group failed", group=self.group, error=str(error))
         await asyncio.sleep(0.2)
 
     # ------------------------------------------------------------ acknowledging
@@ -371,7 +448,7 @@ class GroupConsumer:
 
     def settled(self, delivery: Delivery) -> None:
         """The entry was acknowledged together with something else."""
-        delivery.owned.in_flight.discard(delivery.pos)
+        delivery.owned.landed((delivery.pos,))
 
     def drop(self, delivery: Delivery, *, reread: bool) -> None:
         """Forget an entry without acknowledging it; `reread`: have it delivered again soon."""
@@ -396,3 +473,7 @@ class GroupConsumer:
         for owned in self.owned.values():
             for pos in owned.in_flight:
                 yield owned, pos
+
+
+def _no_group(answer: Exception) -> bool:
+    return isinstance(answer, ResponseError) and "NOGROUP" in str(answer)

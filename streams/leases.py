@@ -38,7 +38,7 @@ class Lease:
         return int(self.value.rpartition(" ")[2])
 
     def valid(self) -> bool:
-        """Whether we may still rely on it."""
+        """Whether we may still rely on it. Once it is not, it never will be again: see `Leases.renew`."""
         return time.monotonic() < self.until
 
 
@@ -76,7 +76,11 @@ class Leases:
         return lease
 
     async def renew(self, leases: Sequence[Lease]) -> list[Lease]:
-        """Renew leases in place; answers with those that are lost."""
+        """Renew leases in place; answers with those that are lost.
+
+        A lease that ran out here is lost even where Redis still has it: entries were let go meanwhile,
+        so whoever goes on must begin again with those that are pending.
+        """
         started = time.monotonic()
         with told_plainly():
             pipeline = self._redis.pipeline(transaction=False)
@@ -85,7 +89,7 @@ class Leases:
             kept = await pipeline.execute()
         lost = []
         for lease, ours in zip(leases, kept, strict=True):
-            if ours:
+            if ours and lease.valid():
                 lease.until = started + TRUSTED * self.ttl
             else:
                 lease.until = 0.0

@@ -468,6 +468,10 @@ class GroupConsumer:
             owned.paused = False
             self._changed.set()
 
+    def lag(self) -> int:
+        """Entries that lie before us in the partitions that are ours, as far as is known here."""
+        return sum(max(0, self._reader.head(p) - owned.position) for p, owned in self.owned.items())
+
     def pending(self) -> Iterable[tuple[Owned, int]]:
         """What is in flight, for those who watch."""
         for owned in self.owned.values():

@@ -107,7 +107,7 @@ class Watchdog:
         """The account of a processor, its stall included."""
         group, owned = host.processor.group, dict(host.consumer.owned)
         in_flight = sum(len(one.in_flight) for one in owned.values())
-        lag = sum(max(0, host.head(partition) - one.position) for partition, one in owned.items())
+        lag = host.consumer.lag()
         progress = (host.handling.handled, sum(one.position for one in owned.values()))
         before, since = self._seen.get(group, (progress, now))
         if progress != before or not (lag or in_flight):

@@ -77,13 +77,13 @@ def test_nothing_outlives_a_killed_start(tmp_path: Path) -> None:
     """SIGKILL of `up` itself: its children go, and the next start has all the data."""
     data = tmp_path / "data"
     with spoolhouse(data, "--demo") as running:
-        until(lambda: running.videos(), why="the demo video in the catalogue")
+        until(running.videos, why="the demo video in the catalogue")
         started = family(running)
         running.process.kill()
         running.process.wait()
         until(lambda: not [pid for pid in started if alive(pid)], why="the end of all children")
     with spoolhouse(data) as running:
-        [video] = until(lambda: running.videos(), why="the demo video after the restart")
+        [video] = until(running.videos, why="the demo video after the restart")
         assert video["filename"] == "spoolhouse-demo.mp4"
         assert running.stop() == 0
 

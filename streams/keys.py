@@ -59,6 +59,10 @@ class Keys:
         """Hash: `<pos>` → how often its handling began without an end."""
         return self._of(partition, "attempts", group)
 
+    def producer(self, partition: int, producer: str) -> str:
+        """String with a time to live: `<number> <pos>` of the last message that a Faust producer sent here."""
+        return self._of(partition, "producer", producer)
+
     def members(self, group: str) -> str:
         """Sorted set: a group's members by the time of their last beat (epoch milliseconds)."""
         return f"{self.namespace}:{{members}}:{group}"

@@ -1,0 +1,68 @@
+"""The entry point: what Faust makes of `broker="redis://…"`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from faust.transport import base
+from faust.transport.conductor import Conductor as BaseConductor
+from yarl import URL
+
+from streams.codec import Fields
+from streams.connections import connect
+from streams.faust.consumer import Consumer
+from streams.faust.producer import Producer
+from streams.faust.refusals import check_settings
+from streams.faust.topics import Topic, Topics
+from streams.groups import GroupConsumer
+
+
+class Conductor(BaseConductor):  # type: ignore[misc]
+    """Faust's, except that new topics are subscribed to soon: nothing stops for it here."""
+
+    _resubscribe_sleep_lock_seconds = 0.5
+
+
+class Transport(base.Transport):  # type: ignore[misc]
+    """Redis Streams. One connection pool, and the topics that the app uses."""
+
+    Consumer = Consumer
+    Producer = Producer
+    Conductor = Conductor
+    driver_version = f"redis={version('redis')}"
+
+    def __init__(self, url: list[URL], app: Any, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Raises ImproperlyConfigured for settings that cannot be honoured."""
+        super().__init__(url, app, loop)
+        check_settings(app, url)
+        self.redis = connect(redis_url(url[0]))
+        self.topics = Topics(self.redis)
+        self.groups: dict[str, GroupConsumer] = {}
+        """Group members by topic; a host may put its own here first."""
+        self.concerns: Callable[[Fields], bool] | None = None
+        """Entries that it answers with False are acknowledged unseen; None: all concern the app."""
+        self.member = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+    async def declare(self, name: str, partitions: int | None = None) -> Topic:
+        """The topic, made where it does not exist. Waits for Redis, as long as producer_request_timeout says."""
+        conf = self.app.conf
+        wanted = (partitions or conf.topic_partitions) if conf.topic_allow_declare else None
+        return await self.topics.declare(name, wanted, conf.producer_request_timeout)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.redis.aclose()
+
+
+def redis_url(url: URL) -> str:
+    """The URL as redis-py takes it: yarl writes `redis+unix:///run/redis.sock` without its slashes."""
+    if url.scheme != "redis+unix":
+        return str(url)
+    login = f"{url.raw_user or ''}:{url.raw_password}@" if url.raw_password else ""
+    return f"unix://{login}{url.raw_path}" + (f"?{url.raw_query_string}" if url.raw_query_string else "")

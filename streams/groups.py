@@ -286,6 +286,7 @@ class GroupConsumer:
                     in_flight=len(owned.in_flight),
                 )
                 owned.rescan = 0
+                self._changed.set()
 
     async def stop(self) -> None:
         """Give back every partition (see `revoked`) and leave the group."""
@@ -457,6 +458,7 @@ class GroupConsumer:
             self._dropped.add((delivery.partition, delivery.pos))
         if reread:
             delivery.owned.rescan = 0
+            self._changed.set()
 
     async def flush(self) -> None:
         """Acknowledge all that is done now. Raises LogUnavailableError: it is tried again."""

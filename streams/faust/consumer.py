@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
+from faust.streams import current_event
 from faust.transport.consumer import Consumer as BaseConsumer
 from faust.types import TP
 
@@ -23,6 +24,7 @@ from streams.faust.messages import StreamMessage, to_message
 from streams.faust.refusals import check_tables, check_topic
 from streams.faust.topics import Topic
 from streams.groups import Delivery, GroupConsumer, Owned
+from streams.retries import backoff
 
 FETCH = 200
 """Entries of one partition that one read asks for."""
@@ -36,21 +38,28 @@ LEASES_A_SESSION = 3
 _log = structlog.get_logger(__name__)
 
 
-class Consumer(BaseConsumer):  # type: ignore[misc]
+class Consumer(BaseConsumer):
     """A member of the group that is named like the app."""
+
+    app: Any
+    transport: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # (*) Offsets decide nothing here: Redis knows each entry that is not acknowledged.
-        self._read_offset = self._committed_offset = _Nothing()
+        nothing: Any = _Nothing()
+        self._read_offset = self._committed_offset = nothing
         # (*) Faust acknowledges by appending to `_acked[tp]`; the Cython stream does so without calling `ack`.
-        self._acked = self._acked_index = _Acknowledging(self)
+        acknowledging: Any = _Acknowledging(self)
+        self._acked = self._acked_index = acknowledging
         self.held: dict[TP, Owned] = {}
         self._following: dict[str, asyncio.Future[None]] = {}
         self._telling = asyncio.Lock()
         self._begun = asyncio.Event()
         self._fetching = asyncio.Event()
         self._progress = asyncio.Event()
+        self._failures: dict[tuple[Owned, int], int] = {}
+        """How often agents raised over a message that is not acknowledged."""
 
     async def on_start(self) -> None:
         """Refuse what cannot work before anything begins."""
@@ -149,6 +158,7 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
                 del self.held[tp]
                 self._active_partitions.discard(tp)
                 self._buffered_partitions.discard(tp)
+                self._failures = {at: times for at, times in self._failures.items() if at[0] is not owned}
                 await self._tell()
 
     async def _tell(self) -> None:
@@ -157,7 +167,7 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
             return
         app, assigned = self.app, set(self.held)
         app.unassigned = not assigned
-        revoked, added = app._update_assignment(assigned)
+        revoked, added = app._update_assignment(assigned)  # noqa: SLF001
         await app.agents.on_rebalance(revoked, added)
         await app.topics.on_partitions_assigned(assigned)
         if revoked:
@@ -268,8 +278,36 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
         owned = self.held.get(tp)
         if owned is not None:
             self.groups[tp.topic].ack_position(owned, offset)
+            if self._failures:
+                self._failures.pop((owned, offset), None)
 
-    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002
+    async def on_task_error(self, exc: BaseException) -> None:
+        """An agent raised: have its message delivered again, later each time, instead of losing it."""
+        event = current_event()
+        message = event.message if event else None
+        if not isinstance(message, StreamMessage) or message.acked or message.tp not in self.held:
+            return
+        message.acked = True  # (*) else the stream acknowledges what its agent raised over
+        self._unacked_messages.discard(message)
+        self._progress.set()
+        delivery = message.delivery
+        attempt = self._failures[delivery.owned, delivery.pos] = (
+            self._failures.get((delivery.owned, delivery.pos), 0) + 1
+        )
+        pause = backoff(attempt)
+        _log.warning(
+            "agent raised, its message comes again",
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            attempt=attempt,
+            retry_in=round(pause, 1),
+            error=repr(exc),
+        )
+        group = self.groups[message.topic]
+        asyncio.get_running_loop().call_later(pause, lambda: group.drop(delivery, reread=True))
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002
         """Tell Redis now what is done. False where it cannot be reached: it is told later."""
         try:
             for group in self.groups.values():
@@ -346,7 +384,8 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
         known = self.transport.topics.known(topic)
         if partition is not None or key is None or known is None:
             return partition
-        return known.partition_of(key)
+        index: int = known.partition_of(key)
+        return index
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **options: Any) -> None:  # noqa: ARG002
         """Make a topic; one that exists keeps its partitions."""

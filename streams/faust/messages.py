@@ -21,7 +21,7 @@ from streams.groups import Delivery
 NO_GENERATION = -1
 
 
-class StreamMessage(ConsumerMessage):  # type: ignore[misc]
+class StreamMessage(ConsumerMessage):
     """A message that knows its delivery, and with it whether its partition is still ours."""
 
     __slots__ = ("_generation", "delivery")
@@ -42,6 +42,8 @@ class StreamMessage(ConsumerMessage):  # type: ignore[misc]
 def to_message(tp: TP, delivery: Delivery, generation: int) -> StreamMessage:
     """What Faust hands to agents."""
     fields = delivery.fields
+    key: bytes | None
+    value: bytes | None
     if b"data" in fields and b"type" in fields:
         key, value, headers = fields.get(b"subject"), fields[b"data"], _event_headers(fields)
     else:

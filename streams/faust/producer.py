@@ -86,8 +86,10 @@ class _Queue:
         self.batch = []
 
 
-class Producer(BaseProducer):  # type: ignore[misc]
+class Producer(BaseProducer):
     """What `app.send` and `topic.send` end in."""
+
+    transport: Any
 
     def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop | None = None, **kwargs: Any) -> None:
         super().__init__(transport, loop=loop, **kwargs)

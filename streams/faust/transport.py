@@ -12,6 +12,7 @@ from typing import Any
 
 from faust.transport import base
 from faust.transport.conductor import Conductor as BaseConductor
+from redis.asyncio import Redis
 from yarl import URL
 
 from streams.codec import Fields
@@ -23,13 +24,13 @@ from streams.faust.topics import Topic, Topics
 from streams.groups import GroupConsumer
 
 
-class Conductor(BaseConductor):  # type: ignore[misc]
+class Conductor(BaseConductor):
     """Faust's, except that new topics are subscribed to soon: nothing stops for it here."""
 
     _resubscribe_sleep_lock_seconds = 0.5
 
 
-class Transport(base.Transport):  # type: ignore[misc]
+class Transport(base.Transport):
     """Redis Streams. One connection pool, and the topics that the app uses."""
 
     Consumer = Consumer
@@ -41,13 +42,23 @@ class Transport(base.Transport):  # type: ignore[misc]
         """Raises ImproperlyConfigured for settings that cannot be honoured."""
         super().__init__(url, app, loop)
         check_settings(app, url)
-        self.redis = connect(redis_url(url[0]))
-        self.topics = Topics(self.redis)
+        self._use(connect(redis_url(url[0])), owned=True)
         self.groups: dict[str, GroupConsumer] = {}
         """Group members by topic; a host may put its own here first."""
         self.concerns: Callable[[Fields], bool] | None = None
         """Entries that it answers with False are acknowledged unseen; None: all concern the app."""
         self.member = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+    @classmethod
+    def over(cls, app: Any, redis: Redis) -> Transport:
+        """A transport over connections that somebody else opened and will close."""
+        transport = cls([URL("redis://")], app)
+        transport._use(redis, owned=False)
+        return transport
+
+    def _use(self, redis: Redis, *, owned: bool) -> None:
+        self.redis, self._owned = redis, owned
+        self.topics = Topics(redis)
 
     async def declare(self, name: str, partitions: int | None = None) -> Topic:
         """The topic, made where it does not exist. Waits for Redis, as long as producer_request_timeout says."""
@@ -56,8 +67,9 @@ class Transport(base.Transport):  # type: ignore[misc]
         return await self.topics.declare(name, wanted, conf.producer_request_timeout)
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self.redis.aclose()
+        """Close the connections that were opened here."""
+        if self._owned:
+            await self.redis.aclose()
 
 
 def redis_url(url: URL) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,9 @@ SURVEY = 60.0
 LONGEST_PAUSE = 15.0
 """Seconds between attempts while the log is down."""
 
+APPEND_WITHIN = 10.0
+"""Seconds that a batch of them may take."""
+
 State = Literal["ready", "unknown", "lost"]
 """Of a manifest's file: it lies there complete; cannot be told now; is not there."""
 
@@ -57,26 +60,30 @@ class Reconciler:
         """Reconcile for ever: waiting manifests each second, the folder each minute."""
         pause, next_survey = self._look, 0.0
         while True:
-            try:
-                if time.monotonic() >= next_survey:
-                    await self.survey()
-                    next_survey = time.monotonic() + self._survey
-                if await in_thread(self._sidecars.any_pending):
-                    await self.append_pending()
-                pause = self._look
-            except LogUnavailableError as error:
-                if pause == self._look:
-                    _log.warning("log is down: stored videos wait for it", error=str(error))
-                pause = min(LONGEST_PAUSE, pause * 2)
-            except (OSError, SpoolhouseError) as error:
-                _log.error("stored videos could not be reconciled; it is tried again", error=str(error))
-                pause = min(LONGEST_PAUSE, pause * 2)
+            well = True
+            if time.monotonic() >= next_survey:
+                well = await self._tried(self.survey)
+                next_survey = time.monotonic() + (self._survey if well else pause)
+            well &= await self._tried(self.append_pending)
+            pause = self._look if well else min(LONGEST_PAUSE, pause * 2)
             await asyncio.sleep(pause)
+
+    async def _tried(self, step: Callable[[], Awaitable[int]]) -> bool:
+        try:
+            await step()
+        except LogUnavailableError as error:
+            _log.warning("log is down: stored videos wait for it", error=str(error))
+        except (OSError, SpoolhouseError) as error:
+            _log.error("stored videos could not be reconciled; it is tried again", error=str(error))
+        else:
+            return True
+        return False
 
     async def survey(self) -> int:
         """Clear up after dead processes and adopt unexplained files; returns how many were adopted."""
         for path in await in_thread(sweep, self._folder / INCOMING, now=time.time()):
             _log.warning("removed what a dead process had half received", path=str(path))
+        await in_thread(self._sidecars.sweep, time.time())
         adopted = await in_thread(self._adopter.adopt, time.time())
         for sidecar in adopted:
             _log.info("adopted a file", video=sidecar.video, path=escape_path(sidecar.event.path))
@@ -87,6 +94,8 @@ class Reconciler:
 
         Raises LogUnavailableError; what was appended until then stays so.
         """
+        if not await in_thread(self._sidecars.any_pending):
+            return 0
         waiting = await in_thread(self._sidecars.pending)
         states = await in_thread(self._states, waiting)
         for sidecar, state in zip(waiting, states, strict=True):
@@ -116,7 +125,7 @@ class Reconciler:
     async def _append(self, sidecars: Iterator[Sidecar]) -> int:
         added = 0
         while batch := await in_thread(list, islice(sidecars, BATCH)):
-            placed = await self._log.append_all([one.new_event() for one in batch], timeout=10.0)
+            placed = await self._log.append_all([one.new_event() for one in batch], timeout=APPEND_WITHIN)
             added += sum(not one.duplicate for one in placed)
             await in_thread(self._mark, batch)
         return added

@@ -38,7 +38,10 @@ def main() -> None:
     while (question := _receive(questions)) is not None:
         asked = orjson.loads(question)
         allow_cpu(asked["seconds"])
-        answer = read(os.fsencode(unescape_path(asked["path"])))
+        try:
+            answer = read(os.fsencode(unescape_path(asked["path"])))
+        except Exception as error:  # noqa: BLE001 - a library's surprise is one answer, not our end
+            answer = {"kind": "unreadable", "reason": f"looking at it failed: {type(error).__name__}: {error}"[:1000]}
         data = orjson.dumps(answer)
         answers.write(len(data).to_bytes(4, "big") + data)
 

@@ -70,13 +70,16 @@ def _read(fd: int, size: int) -> dict[str, Any]:
 
 def _describe(container: Any, size: int, missing: str | None) -> dict[str, Any]:
     name = container.format.name
-    missing = missing or None
-    video = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     audio = next(iter(container.streams.audio), None)
-    if video is None:
+    if not videos:
         if missing is None and audio is not None and _DECLARE_ALL & set(name.split(",")):
             return _failure("no_video", "it holds sound but no picture")
         return _failure("unreadable", missing or "no video stream was found in it")
+    # A codec that FFmpeg does not know has no context.
+    video = next((s for s in videos if s.codec_context is not None), None)
+    if video is None:
+        return _failure("unreadable", missing or "its video is in a codec that FFmpeg does not know")
     context = video.codec_context
     if not context.width or not context.height:
         missing = missing or "the size of its picture cannot be told"
@@ -86,7 +89,7 @@ def _describe(container: Any, size: int, missing: str | None) -> dict[str, Any]:
         "width": context.width or 0,
         "height": context.height or 0,
         "video_codec": context.name,
-        "audio_codec": audio.codec_context.name if audio is not None else None,
+        "audio_codec": audio.codec_context.name if audio is not None and audio.codec_context is not None else None,
         "frame_rate": float(video.average_rate) if video.average_rate else None,
         "bit_rate": int(container.bit_rate) or None,
         "size": size,

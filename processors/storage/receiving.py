@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,7 +84,7 @@ class Incoming:
         try:
             fd = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            opening.add_done_callback(lambda opened: _forget(opened, path))
+            _in_background(_forget(opening, path))
             raise
         except OSError as error:
             raise refusal(error, folder) from error
@@ -134,10 +135,7 @@ class Incoming:
             return
         self._closed = True
         self._gathered.clear()
-        task = asyncio.create_task(self._close())
-        _closings.add(task)
-        task.add_done_callback(_closings.discard)
-        await asyncio.shield(task)
+        await asyncio.shield(_in_background(self._close()))
 
     async def _close(self) -> None:
         # A thread that still uses the descriptor must end before its number can mean another file.
@@ -196,9 +194,19 @@ def _discard(fd: int, path: Path) -> None:
     os.close(fd)
 
 
-def _forget(opening: asyncio.Future[int], path: Path) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        _discard(opening.result(), path)
+async def _forget(opening: asyncio.Future[int], path: Path) -> None:
+    """The sender went while its file was being made."""
+    with suppress(OSError, RejectedError):
+        fd = await opening
+        await in_thread(_discard, fd, path)
+
+
+def _in_background(tidying: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Tidy up to the end even if whoever waits for it is cancelled."""
+    task = asyncio.create_task(tidying)
+    _closings.add(task)
+    task.add_done_callback(_closings.discard)
+    return task
 
 
 def _too_large(limit: int) -> RejectedError:

@@ -33,6 +33,9 @@ from streams.log import NewEvent, new_event
 _log = structlog.get_logger(__name__)
 
 FORMAT = 1
+ABANDONED = 3600.0
+"""Seconds after which a manifest that is still being written is taken for a dead process's."""
+
 NEW, LOST, BROKEN = "new", "lost", "broken"
 _SUFFIX = ".json"
 
@@ -123,11 +126,13 @@ class Sidecars:
         """Every manifest of a video that is not among `known` ids."""
         return self._readable(path for path in self._paths() if path.stem not in known)
 
-    def sweep(self) -> None:
-        """Remove what a process that was killed while writing left in `new/`."""
+    def sweep(self, now: float) -> None:
+        """Remove what a process that was killed while writing left in `new/`. `now`: epoch seconds."""
         for path in _files(self.new):
             if path.name.startswith(".") and path.name.endswith(".tmp"):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    if now - path.stat().st_mtime > ABANDONED:
+                        path.unlink()
 
     def _paths(self) -> Iterator[Path]:
         # `new/` first: a manifest that is moved meanwhile is then met again at home, never missed.

@@ -52,7 +52,13 @@ class Breaker:
         await self._tell()
 
     async def failed(self, reason: str) -> None:
-        """The dependency did not answer: everyone waits."""
+        """The dependency did not answer: everyone waits.
+
+        Only the one that tried makes the pause longer: a crowd that was at work when it broke says
+        the same thing many times.
+        """
+        if self.reason is not None and not self._trying:
+            return
         if self.reason is None:
             self.since = time.time()
             _log.warning("dependency is down, work that needs it pauses", dependency=self.name, reason=reason)

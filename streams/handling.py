@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -33,10 +33,20 @@ from streams.errors import (
 )
 from streams.events import AttemptFailed, EntryParked, Event
 from streams.groups import Delivery, Owned
+from streams.keys import partition_of
 from streams.log import Log
 from streams.processing import Context, First, Processor, Services, bound_logger
 from streams.retries import LOST, Retries, alone, backoff
 from streams.settings import Settings
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+"""Seconds between tries of what the log, not the processor, kept from ending."""
+
+BEGUN_KNOWN = 10_000
+
+REASON = 2000
+"""Characters of a reason that are kept."""
 
 _log = structlog.get_logger(__name__)
 
@@ -44,10 +54,21 @@ _log = structlog.get_logger(__name__)
 class Source(Protocol):
     """Where deliveries come from."""
 
-    def fence(self, owned: Owned) -> Fence: ...
-    def ack(self, delivery: Delivery) -> None: ...
-    def settled(self, delivery: Delivery) -> None: ...
-    def drop(self, delivery: Delivery, *, reread: bool) -> None: ...
+    def fence(self, owned: Owned) -> Fence:
+        """What an append must carry to be refused once this partition is someone else's."""
+        ...
+
+    def ack(self, delivery: Delivery) -> None:
+        """It is done."""
+        ...
+
+    def settled(self, delivery: Delivery) -> None:
+        """It was acknowledged together with something else."""
+        ...
+
+    def drop(self, delivery: Delivery, *, reread: bool) -> None:
+        """Forget it without an acknowledgement; `reread`: have it delivered again soon."""
+        ...
 
 
 @dataclass(slots=True)
@@ -78,6 +99,8 @@ class Handling:
         self.breaker = Breaker(processor.group)
         self.draining = asyncio.Event()
         self.blocked: dict[int, set[bytes]] = {}
+        self._begun: set[tuple[int, int]] = set()
+        """Entries whose starts are counted and that we know to be no death of ours."""
         self.last_beat = time.monotonic()
         self.handled = 0
         self._on = {name.encode() for name in processor.on}
@@ -95,27 +118,38 @@ class Handling:
     async def handle(self, item: Delivery | Due) -> None:
         """Handle one item to its end: acknowledged, set aside, or dropped because it is no longer ours."""
         if isinstance(item, Due):
-            await self._persist(self._drain(item), item.owned)
+            await self._persist(lambda: self._drain(item), item.owned)
             return
         try:
-            finished = await self._persist(self._deliver(item), item.owned)
+            finished = await self._persist(lambda: self._deliver(item), item.owned)
         except asyncio.CancelledError:
             self._source.drop(item, reread=False)
             raise
         if not finished:
-            self._source.drop(item, reread=True)
+            self._source.drop(item, reread=False)
 
-    async def _persist(self, work: Any, owned: Owned) -> bool:
-        """Run one item's work; False where it could not be finished because the log went away."""
-        try:
-            await work
-        except FencedError:
-            _log.warning("fenced: the partition is someone else's", group=self._processor.group)
-            owned.lease.until = 0.0
-        except LogUnavailableError as error:
-            _log.warning("the log went away in mid-work; it is done again", error=str(error))
-            return False
-        return True
+    async def _persist(self, work: Callable[[], Awaitable[None]], owned: Owned) -> bool:
+        """Run one item's work, again where the log went away in the middle; False once the partition is lost.
+
+        It stays first in its lane meanwhile: what comes after it must not overtake.
+        """
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await work()
+            except FencedError:
+                _log.warning("fenced: the partition is someone else's", group=self._processor.group)
+                owned.lease.until = 0.0
+            except LogUnavailableError as error:
+                _log.warning("the log went away in mid-work; it is done again", error=str(error))
+            except Exception:  # noqa: BLE001 # a bug must not strand an entry
+                _log.exception("handling an event failed unexpectedly; it is done again", group=self._processor.group)
+            else:
+                return True
+            if owned.lost or not owned.lease.valid():
+                return False
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
 
     # ------------------------------------------------------------ one delivery
 
@@ -134,33 +168,59 @@ class Handling:
             blocked.discard(subject)
         entry = Entry(delivery.partition, delivery.pos, delivery.fields)
         try:
-            event = recorded(entry.partition, entry.pos, entry.fields)
+            event = self._decoded(entry)
         except UndecodableError as error:
             self._leave(delivery, await self._park_alone(fence, entry, str(error)))
             return
-        if delivery.again:
-            starts = await self.retries.started_again(delivery.partition, delivery.pos)
-            if starts > self._attempts:
-                reason = f"the worker died {starts - 1} times while it handled this event"
-                self._leave(delivery, await self._park(fence, event, entry, starts - 1, 0, reason))
-                return
-        try:
-            end, reason, wait = await self._run(event, delivery.owned, 1)
-        except asyncio.CancelledError:
-            if delivery.again:  # it was stopped on purpose; that is no crash
-                with contextlib.suppress(LogUnavailableError, asyncio.CancelledError):
-                    await self.retries.started_again(delivery.partition, delivery.pos, -1)
-            raise
+        deaths = await self._begin(entry) if delivery.again else 0
+        if deaths >= self._attempts:
+            self._leave(delivery, await self._park(fence, event, entry, deaths, 0, _died(deaths)))
+            return
+        end, reason, wait = await self._run(event, delivery.owned, 1)
         if end is _End.DONE:
             reach("handle.before_ack")
-            if delivery.again:
-                await self.retries.ended(delivery.partition, delivery.pos)
+            await self._ended(entry)
             self._source.ack(delivery)
             self.handled += 1
         elif end is _End.LOST:
             self._source.drop(delivery, reread=False)
         else:
             self._leave(delivery, await self._set_aside(fence, event, entry, 1, 0, end, reason, wait))
+
+    def _decoded(self, entry: Entry) -> Recorded[Any]:
+        """The event in an entry. Raises UndecodableError, also where its subject belongs elsewhere."""
+        event = recorded(entry.partition, entry.pos, entry.fields)
+        home = partition_of(event.subject, self._log.partitions)
+        if home != entry.partition:  # put in by hand: no lease of ours covers what it would lead to
+            raise UndecodableError(entry.partition, entry.pos, f"its subject belongs to partition {home:02d}")
+        return event
+
+    # ------------------------------------------------------------ has it killed a worker?
+
+    async def _begin(self, entry: Entry) -> int:
+        """Count a start; answers with how many starts before it have no end that anyone knows of."""
+        place = (entry.partition, entry.pos)
+        if place in self._begun:
+            return 0  # we began it ourselves and are alive
+        starts = await self.retries.started_again(*place)
+        if len(self._begun) < BEGUN_KNOWN:
+            self._begun.add(place)
+        return starts - 1
+
+    async def _ended(self, entry: Entry) -> None:
+        """It came to an end, good or bad: nobody died of it."""
+        place = (entry.partition, entry.pos)
+        if place in self._begun:
+            await self.retries.ended(*place)
+            self._begun.discard(place)
+
+    async def _stopped(self, entry: Recorded[Any]) -> None:
+        """It was stopped on purpose, which is no death."""
+        place = (entry.partition, entry.pos)
+        if place in self._begun:
+            with contextlib.suppress(LogUnavailableError, asyncio.CancelledError):
+                await self.retries.started_again(*place, -1)
+                self._begun.discard(place)
 
     def _leave(self, delivery: Delivery, answer: int) -> None:
         """The entry was set aside (and acknowledged with it), or is no longer ours."""
@@ -174,23 +234,27 @@ class Handling:
     async def _drain(self, due: Due) -> None:
         """Handle a blocked subject's entries in order until one fails or none is left."""
         partition, subject = due.owned.lease.partition, due.subject.decode()
-        while due.owned.lease.valid() and not due.owned.lost:
+        while due.owned.lease.valid() and not (due.owned.lost or due.owned.leaving):
             found = await self.retries.head(partition, subject)
             if found is None:
                 return
             entry, failed, parkings = found
             fence = self._source.fence(due.owned)
             try:
-                event = recorded(partition, entry.pos, entry.fields)
+                event = self._decoded(entry)
             except UndecodableError as error:
                 if not subject.startswith("!"):
                     await self._park_alone(fence, entry, str(error))
-                    if await self._advance(fence, entry.pos, due) <= 0:
+                    if await self._advance(fence, entry.pos, due, keep_parked=True) <= 0:
                         return
                     continue
                 await self.retries.park(
                     fence, entry.pos, subject, entry.fields, self._account(entry, subject, failed, str(error))
                 )
+                return
+            deaths = await self._begin(entry)
+            if deaths >= self._attempts:
+                await self._park(fence, event, entry, deaths, parkings, _died(deaths))
                 return
             end, reason, wait = await self._run(event, due.owned, failed + 1)
             if end is _End.LOST:
@@ -201,9 +265,10 @@ class Handling:
             self.handled += 1
             if await self._advance(fence, entry.pos, due) <= 0:
                 return
+            self._begun.discard((partition, entry.pos))
 
-    async def _advance(self, fence: Fence, pos: int, due: Due) -> int:
-        left = await self.retries.advance(fence, pos, due.subject.decode())
+    async def _advance(self, fence: Fence, pos: int, due: Due, *, keep_parked: bool = False) -> int:
+        left = await self.retries.advance(fence, pos, due.subject.decode(), keep_parked=keep_parked)
         if left == 0:
             self.blocked.get(due.owned.lease.partition, set()).discard(due.subject)
         return left
@@ -213,17 +278,21 @@ class Handling:
     async def _run(self, event: Recorded[Any], owned: Owned, attempt: int) -> tuple[_End, str, float | None]:
         """Run the processor until it ends or fails; waits while its dependency is down."""
         while True:
-            await self.breaker.admit()
-            if not owned.lease.valid() or owned.lost:
-                await self.breaker.abandoned()
-                return _End.LOST, "", None
-            self.beat()
             try:
+                await self.breaker.admit()
+                if not owned.lease.valid() or owned.lost:
+                    await self.breaker.abandoned()
+                    return _End.LOST, "", None
+                self.beat()
                 await self._once(event, owned, attempt)
             except DependencyDownError as error:
                 await self.breaker.failed(str(error))
                 continue
-            except (FencedError, LogUnavailableError, asyncio.CancelledError):
+            except asyncio.CancelledError:
+                await self.breaker.abandoned()
+                await self._stopped(event)
+                raise
+            except (FencedError, LogUnavailableError):
                 await self.breaker.abandoned()
                 raise
             except PoisonError as error:
@@ -232,7 +301,7 @@ class Handling:
             except TransientError as error:
                 await self.breaker.succeeded()
                 return _End.AGAIN, str(error), error.retry_after
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 # what a processor does not sort counts as transient
                 await self.breaker.abandoned()
                 _log.exception("a processor failed", group=self._processor.group, subject=event.subject)
                 return _End.AGAIN, f"{type(error).__name__}: {error}", None
@@ -288,6 +357,7 @@ class Handling:
             except LogUnavailableError:
                 if not owned.lease.valid():
                     raise
+                await asyncio.sleep(FIRST_PAUSE)  # a full Redis refuses at once
             else:
                 return
 
@@ -309,6 +379,7 @@ class Handling:
         wait: float | None,
     ) -> int:
         """Delay an entry that failed, or park it; its subject is blocked from now on."""
+        await self._ended(entry)
         if end is _End.NEVER or attempt >= self._attempts:
             return await self._park(fence, event, entry, attempt, parkings, reason)
         pause = backoff(attempt) if wait is None else wait
@@ -316,7 +387,7 @@ class Handling:
             group=self._processor.group,
             position=entry.pos,
             attempt=attempt,
-            reason=reason[:2000],
+            reason=_told(reason),
             retry_at=datetime.now(UTC) + timedelta(seconds=pause),
         )
         await self._log.append(self._about(event, failed, parkings, fence))
@@ -338,7 +409,7 @@ class Handling:
             group=self._processor.group,
             position=entry.pos,
             attempts=attempts,
-            reason=reason[:2000],
+            reason=_told(reason),
             parking=parkings + 1,
         )
         await self._log.append(self._about(event, parked, parkings, fence))
@@ -351,6 +422,7 @@ class Handling:
         """Park an entry that cannot be decoded: it blocks nothing."""
         _log.error("undecodable entry parked", group=self._processor.group, reason=reason)
         subject = alone(entry.pos)
+        self.blocked.setdefault(entry.partition, set()).add(subject.encode())  # so that a replay is noticed
         account = self._account(entry, subject, 0, reason)
         return await self.retries.park(fence, entry.pos, subject, entry.fields, account)
 
@@ -366,7 +438,16 @@ class Handling:
         return {
             "subject": subject,
             "type": entry.fields.get(b"type", b"?").decode("utf-8", "replace"),
-            "reason": reason[:2000],
+            "reason": _told(reason),
             "attempts": attempts,
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+
+def _told(reason: str) -> str:
+    """A reason as JSON can hold it: error messages may name files whose names are not UTF-8."""
+    return reason[:REASON].encode("utf-8", "backslashreplace").decode()
+
+
+def _died(deaths: int) -> str:
+    return f"the worker died {deaths} times while it handled this event"

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
+from redis.exceptions import ResponseError
 
 from streams.background import running
 from streams.errors import LogUnavailableError
@@ -108,8 +109,10 @@ class Host:
             }
             if not owned:
                 continue
-            with contextlib.suppress(LogUnavailableError):
+            with contextlib.suppress(LogUnavailableError, ResponseError):
                 for partition, subjects in (await self.handling.retries.due(sorted(owned))).items():
+                    if owned[partition].leaving or owned[partition].lost:
+                        continue
                     for subject in subjects:
                         if (partition, subject) not in self._due:
                             self._due.add((partition, subject))

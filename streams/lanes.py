@@ -16,6 +16,9 @@ import structlog
 
 T = TypeVar("T")
 
+GRACE = 5.0
+"""Seconds that a cancelled handler gets to clean up."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -85,25 +88,32 @@ class Lanes(Generic[T]):
         return taken
 
     async def finish(self, belongs: Callable[[T], bool], timeout: float) -> None:
-        """Wait for running items `timeout` seconds at most, then cancel those and wait for their end."""
+        """Wait for running items `timeout` seconds at most, then cancel them and give them GRACE to end."""
         concerned = [one for one in self._running.values() if belongs(one.item)]
         for one in concerned:
             one.ended = one.ended or asyncio.Event()
         waits = [asyncio.create_task(one.ended.wait()) for one in concerned if one.ended]
         if not waits:
             return
-        _, late = await asyncio.wait(waits, timeout=timeout)
-        if late:
-            for one in concerned:
-                if one.ended and not one.ended.is_set():
-                    one.runner.cancel()
-            await asyncio.wait(waits)
+        try:
+            _, late = await asyncio.wait(waits, timeout=timeout)
+            if late:
+                for one in concerned:
+                    if one.ended and not one.ended.is_set():
+                        one.runner.cancel()
+                _, late = await asyncio.wait(waits, timeout=GRACE)
+            if late:
+                _log.error("handlers go on although they were cancelled", handlers=len(late))
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def close(self, timeout: float) -> None:
         """Drop what waits, give what runs `timeout` seconds."""
         self.discard(lambda _: True)
         await self.finish(lambda _: True, timeout)
-        await asyncio.gather(*self._runners, return_exceptions=True)
+        if self._runners:
+            await asyncio.wait(self._runners, timeout=GRACE)
 
     def _start_runner(self) -> None:
         if len(self._runners) < self._concurrency:
@@ -125,7 +135,7 @@ class Lanes(Generic[T]):
             running = self._running[key] = _Running(item, me)
             try:
                 await self._handle(item)
-            except Exception:
+            except Exception:  # noqa: BLE001 # a lane outlives its items
                 _log.exception("a lane's handler failed unexpectedly")
             finally:
                 self._end(key, running)

@@ -96,11 +96,14 @@ class Retries:
             )
         return int(answer)
 
-    async def advance(self, fence: Fence, pos: int, subject: str) -> int:
-        """The first entry of a blocked subject is done; how many still wait. LOST where fenced."""
-        return await self._advance(fence.partition, fence.value, pos, subject)
+    async def advance(self, fence: Fence, pos: int, subject: str, *, keep_parked: bool = False) -> int:
+        """The first entry of a blocked subject is done; how many still wait. LOST where fenced.
 
-    async def _advance(self, partition: int, value: str, pos: int, subject: str) -> int:
+        `keep_parked`: it is parked on its own by now and stays so.
+        """
+        return await self._advance(fence.partition, fence.value, pos, subject, "keep" if keep_parked else "")
+
+    async def _advance(self, partition: int, value: str, pos: int, subject: str, how: str = "") -> int:
         with told_plainly():
             return int(
                 await _ADVANCE(
@@ -112,7 +115,7 @@ class Retries:
                         self._keys.parked(partition, self.group),
                         self._keys.attempts(partition, self.group),
                     ],
-                    [value, subject, pos, int(time.time() * 1000)],
+                    [value, subject, pos, int(time.time() * 1000), how],
                 )
             )
 

@@ -7,7 +7,18 @@ if redis.call('GET', KEYS[2]) ~= ARGV[1] then return -1 end
 local id = ARGV[3] .. '-0'
 if ARGV[5] == 'behind' and redis.call('EXISTS', KEYS[3]) == 0 then return 0 end
 if #redis.call('XRANGE', KEYS[3], id, id) == 0 then
+  local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
+  local later = {}
+  if last and tonumber(string.match(last[1], '^(%d+)')) > tonumber(ARGV[3]) then
+    -- Somebody set the group back by hand: put it in its place. A full Redis refuses here, before anything is taken out.
+    redis.call('ZADD', KEYS[4], 'XX', 0, '')
+    later = redis.call('XRANGE', KEYS[3], id, '+')
+    local before = redis.call('XRANGE', KEYS[3], '-', id)
+    redis.call('DEL', KEYS[3])
+    for _, entry in ipairs(before) do redis.call('XADD', KEYS[3], entry[1], unpack(entry[2])) end
+  end
   redis.call('XADD', KEYS[3], id, unpack(ARGV, 9))
+  for _, entry in ipairs(later) do redis.call('XADD', KEYS[3], entry[1], unpack(entry[2])) end
 end
 if ARGV[5] == 'delay' then
   redis.call('ZADD', KEYS[4], ARGV[6], ARGV[4])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,44 +46,48 @@ class Adopter:
         self._explained: set[str] = set()
         self._ids: set[str] = set()
 
-    def adopt(self, now: float) -> list[Sidecar]:
-        """Write a manifest for each complete file that has none; say which. `now`: epoch seconds.
-
-        Reads the whole content of those, and nothing of any other file.
-        """
+    def unexplained(self) -> list[str]:
+        """Paths of files that no manifest explains, complete or not. Reads new manifests only."""
         # The folder first, the manifests after: each is written before its file appears.
-        candidates = [entry for entry in self._entries() if entry.path not in self._explained]
+        candidates = [path for path in self._paths() if path not in self._explained]
         if not candidates:
             return []
         for sidecar in self._sidecars.beyond(self._ids):
             self._ids.add(sidecar.video)
             self._explained.add(sidecar.event.path)
-        candidates = [entry for entry in candidates if entry.path not in self._explained]
+        candidates = [path for path in candidates if path not in self._explained]
         if candidates:
             self._bring_back(candidates)
-        return [one for entry in candidates if entry.path not in self._explained if (one := self._adopt(entry, now))]
+        return [path for path in candidates if path not in self._explained]
 
-    def _entries(self) -> Iterator[os.DirEntry[str]]:
+    def adopt(self, paths: Sequence[str], now: float) -> list[Sidecar]:
+        """Write a manifest for each of these files that is complete; say which. `now`: epoch seconds.
+
+        Reads their whole content.
+        """
+        return [one for path in paths if (one := self._adopt(path, now))]
+
+    def _paths(self) -> Iterator[str]:
         try:
-            entries = list(os.scandir(self._folder))
+            names = sorted(os.listdir(self._folder))
         except (FileNotFoundError, NotADirectoryError):
             return
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if not entry.name.startswith(".") and os.path.splitext(entry.name)[1].lower() in self._extensions:
-                yield entry
+        for name in names:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in self._extensions:
+                yield os.path.join(self._folder, name)
 
-    def _bring_back(self, candidates: list[os.DirEntry[str]]) -> None:
+    def _bring_back(self, candidates: Sequence[str]) -> None:
         """Files whose manifest was set aside because they were not there, and now are."""
-        wanted = {entry.path for entry in candidates}
+        wanted = set(candidates)
         for sidecar in self._sidecars.lost():
             if sidecar.event.path in wanted and _size(sidecar.event.path) == sidecar.event.size:
                 self._sidecars.restore(sidecar.video)
                 self._explained.add(sidecar.event.path)
                 _log.info("a lost file is back", video=sidecar.video, path=escape_path(sidecar.event.path))
 
-    def _adopt(self, entry: os.DirEntry[str], now: float) -> Sidecar | None:
+    def _adopt(self, path: str, now: float) -> Sidecar | None:
         try:
-            fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
         try:
@@ -101,26 +105,27 @@ class Adopter:
                 return None
             os.fsync(fd)
         except OSError as error:
-            _log.warning("a file cannot be adopted now", path=escape_path(entry.path), error=str(error))
+            _log.warning("a file cannot be adopted now", path=escape_path(path), error=str(error))
             return None
         finally:
             os.close(fd)
-        sidecar = _manifest(entry, before, head, digest)
+        sidecar = _manifest(path, before, head, digest)
         self._sidecars.write(sidecar)
         self._ids.add(sidecar.video)
-        self._explained.add(entry.path)
+        self._explained.add(path)
         return sidecar
 
 
-def _manifest(entry: os.DirEntry[str], status: os.stat_result, head: bytes, digest: str) -> Sidecar:
+def _manifest(path: str, status: os.stat_result, head: bytes, digest: str) -> Sidecar:
     modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    name = os.path.basename(path)
     kind = kind_of(head, whole=status.st_size <= SNIFF)
     event = VideoStored(
         door="upload",
-        path=OsPath(entry.path),
-        stored_name=escape_path(entry.name),
-        filename=escape_path(without_timestamp(entry.name)),
-        original_name=printable(escape_path(entry.name)),
+        path=OsPath(path),
+        stored_name=escape_path(name),
+        filename=escape_path(without_timestamp(name)),
+        original_name=printable(escape_path(name)),
         label="",
         mime=kind.mime or "application/octet-stream",
         size=status.st_size,
@@ -130,7 +135,7 @@ def _manifest(entry: os.DirEntry[str], status: os.stat_result, head: bytes, dige
         damaged=None if kind.verdict == "container" else f"it looks like {kind.name}, not like a video",
         adopted=True,
     )
-    video = adopted_video_id(entry.path, digest)
+    video = adopted_video_id(path, digest)
     return Sidecar.of(video, event, source="upload", inode=status.st_ino)
 
 

@@ -22,6 +22,7 @@ from processors.storage.receiving import INCOMING, temporary_path
 from processors.storage.sidecars import Sidecar, Sidecars
 from processors.storage.threads import in_thread
 from streams.errors import LogUnavailableError, SpoolhouseError
+from streams.events import VideoStored
 from streams.log import Log
 from streams.paths import escape_path
 from streams.settings import Settings
@@ -84,10 +85,30 @@ class Reconciler:
         for path in await in_thread(sweep, self._folder / INCOMING, now=time.time()):
             _log.warning("removed what a dead process had half received", path=str(path))
         await in_thread(self._sidecars.sweep, time.time())
-        adopted = await in_thread(self._adopter.adopt, time.time())
+        unexplained = await in_thread(self._adopter.unexplained)
+        if unexplained and await self._mend():
+            unexplained = await in_thread(self._adopter.unexplained)
+        adopted = await in_thread(self._adopter.adopt, unexplained, time.time())
         for sidecar in adopted:
             _log.info("adopted a file", video=sidecar.video, path=escape_path(sidecar.event.path))
         return len(adopted)
+
+    async def _mend(self) -> int:
+        """Write broken manifests anew from the log; else their files would be taken for unknown ones.
+
+        Returns how many. Raises LogUnavailableError: nothing is adopted until this is known.
+        """
+        mended = 0
+        for video in await in_thread(self._sidecars.broken):
+            first = next((one for one in await self._log.history(video) if isinstance(one.event, VideoStored)), None)
+            if first is not None:
+                status = await in_thread(_status, Path(first.event.path))
+                sidecar = Sidecar(video, first.id, first.source, first.event, status.st_ino if status else 0)
+                await in_thread(self._sidecars.write, sidecar)
+                _log.info("wrote a broken sidecar anew from the log", video=video)
+                mended += 1
+            await in_thread(self._sidecars.replaced, video)
+        return mended
 
     async def append_pending(self) -> int:
         """Append the events of waiting manifests, oldest first; returns how many the log lacked.

@@ -126,6 +126,16 @@ class Sidecars:
         """Every manifest of a video that is not among `known` ids."""
         return self._readable(path for path in self._paths() if path.stem not in known)
 
+    def broken(self) -> list[str]:
+        """Ids of the videos whose manifests were set aside because they could not be read."""
+        return [path.stem for path in _manifests(self._broken)]
+
+    def replaced(self, video: str) -> None:
+        """A broken manifest needs no more looking after; its bytes stay for whoever wants to see them."""
+        broken = self._broken / f"{video}{_SUFFIX}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(broken, broken.with_suffix(".replaced"))
+
     def sweep(self, now: float) -> None:
         """Remove what a process that was killed while writing left in `new/`. `now`: epoch seconds."""
         for path in _files(self.new):

@@ -472,6 +472,22 @@ async def test_another_file_of_that_name_is_not_taken_for_it(
     assert [one.video for one in sidecars.lost()] == [stored.video]
 
 
+async def test_a_broken_manifest_is_written_anew_from_the_log(
+    door: UploadDoor, log: Log, settings: Settings, clip: bytes
+) -> None:
+    """Its file must not be taken for another video."""
+    stored = await send(door, clip)
+    manifest = settings.sidecars / stored.video[:2] / f"{stored.video}.json"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole[:100])
+    reconciler = Reconciler(log, settings)
+    assert await reconciler.survey() == 0
+    assert await reconciler.append_pending() == 0
+    assert manifest.read_bytes() == whole
+    assert len(await stored_events(log)) == 1
+    assert await Reconciler(log, settings).survey() == 0
+
+
 def test_every_watched_extension_is_adopted() -> None:
     """And the usual ones besides."""
     assert {".mp4", ".avi", ".mov", ".mkv", ".webm"} <= EXTENSIONS

@@ -1,0 +1,284 @@
+"""The catalogue: one row for each video, whichever door it came in by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Text
+
+from projections import tables
+from projections.projection import RowFold
+from streams.codec import Recorded
+from streams.events import (
+    EntryParked,
+    FileMoved,
+    FileRemoved,
+    FileReturned,
+    FileSettled,
+    RowAdopted,
+    VideoProbed,
+    VideoProbeFailed,
+    VideoStored,
+)
+from streams.paths import escape_path
+
+Row = dict[str, Any]
+
+catalogue = tables.table(
+    "catalogue",
+    Column("id", tables.identifier(), primary_key=True),
+    Column("door", String(16), nullable=False),
+    # present, removed; adopted: a row of the legacy table whose file was never seen
+    Column("state", String(16), nullable=False),
+    Column("filename", tables.name(), nullable=False),
+    Column("stored_name", tables.name()),
+    Column("path", Text, nullable=False),
+    Column("root", Text),
+    Column("relative", Text),
+    Column("number", BigInteger),
+    Column("size", tables.size()),
+    Column("mime", String(255)),
+    Column("label", Text),
+    Column("original_name", Text),
+    Column("sha256", String(64)),
+    # received, or first seen
+    Column("created", tables.moment(), nullable=False),
+    Column("modified", tables.moment()),
+    Column("revision", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("device", BigInteger),
+    Column("inode", BigInteger),
+    Column("modified_ns", BigInteger),
+    Column("moves", Integer, nullable=False),
+    Column("removals", Integer, nullable=False),
+    # of the subject: the last one that was folded
+    Column("ver", BigInteger, nullable=False),
+    # lay there before Spoolhouse did
+    Column("adopted", Boolean, nullable=False),
+    Column("damaged", Text),
+    Column("duration", tables.real()),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("video_codec", String(64)),
+    Column("audio_codec", String(64)),
+    Column("container", String(255)),
+    Column("frame_rate", tables.real()),
+    Column("bit_rate", BigInteger),
+    Column("probe_error", Text),
+    # `<group>: <reason>` while a processor has given up on it
+    Column("parked", Text),
+    Column("client_id", Text),
+    Column("updated", tables.moment(), nullable=False),
+    Index("ix_catalogue_created", "created", "id"),
+    Index("ix_catalogue_size", "size", "id"),
+    Index("ix_catalogue_sha256", "sha256"),
+    Index("ix_catalogue_number", "number"),
+    Index("ix_catalogue_stored_name", "stored_name", mysql_length=255),
+    Index("ix_catalogue_relative", "relative", mysql_length=255),
+)
+
+_EPOCH = datetime(1970, 1, 1)
+_EMPTY: Row = {column.name: None for column in catalogue.columns}
+
+
+class CatalogueProjection(RowFold):
+    """Folds everything that happens to a video into its row."""
+
+    name = "catalogue"
+    version = 1
+    tables = (catalogue,)
+
+    def wants(self, recorded: Recorded[Any]) -> bool:
+        """Subjects that are videos: the others have a colon in their names."""
+        return ":" not in recorded.subject
+
+    def fold(self, row: Row | None, recorded: Recorded[Any]) -> Row | None:
+        """The row after the event."""
+        change = _CHANGES.get(type(recorded.event))
+        if row is None and type(recorded.event) not in _FIRSTS:
+            return None
+        changed = change(row, recorded) if change else {}
+        return {**(row or _EMPTY), **changed, "ver": recorded.ver, "updated": tables.utc(recorded.time)}
+
+
+def _stored(row: Row | None, recorded: Recorded[VideoStored]) -> Row:
+    event = recorded.event
+    return {
+        "id": recorded.subject,
+        "door": event.door,
+        "state": "present",
+        "filename": escape_path(event.filename),
+        "stored_name": escape_path(event.stored_name),
+        "path": escape_path(event.path),
+        "size": event.size,
+        "mime": event.mime[:255],
+        "label": event.label,
+        "original_name": event.original_name,
+        "sha256": event.sha256,
+        "created": row["created"] if row else tables.utc(event.received_at),
+        "modified": tables.utc(event.modified_at),
+        "revision": event.revision,
+        "generation": 0,
+        "moves": 0,
+        "removals": row["removals"] if row else 0,
+        "adopted": event.adopted,
+        "damaged": event.damaged,
+        "client_id": event.client_id,
+    }
+
+
+def _settled(row: Row | None, recorded: Recorded[FileSettled]) -> Row:
+    event = recorded.event
+    new_content = row is None or row["revision"] != event.revision
+    return {
+        "id": recorded.subject,
+        "door": "watch",
+        "root": escape_path(event.root),
+        **_place(event.root, event.relative),
+        **_identity(event),
+        "number": event.number,
+        "created": row["created"] if row else tables.utc(recorded.time),
+        "revision": event.revision,
+        "generation": event.generation,
+        "moves": row["moves"] if row else 0,
+        "removals": row["removals"] if row else 0,
+        "adopted": row["adopted"] if row else False,
+        # What was read of the former content says nothing about this one.
+        **(_UNPROBED if new_content else {}),
+    }
+
+
+def _moved(row: Row | None, recorded: Recorded[FileMoved]) -> Row:
+    event = recorded.event
+    return {
+        "root": escape_path(event.root),
+        **_place(event.root, event.relative),
+        **_identity(event),
+        "moves": event.move,
+    }
+
+
+def _removed(row: Row | None, recorded: Recorded[FileRemoved]) -> Row:
+    return {"state": "removed", "removals": recorded.event.removal}
+
+
+def _returned(row: Row | None, recorded: Recorded[FileReturned]) -> Row:
+    event = recorded.event
+    return {"root": escape_path(event.root), **_place(event.root, event.relative), **_identity(event)}
+
+
+def _adopted(row: Row | None, recorded: Recorded[RowAdopted]) -> Row:
+    event = recorded.event
+    if row is not None:
+        return {"number": event.number}
+    path = escape_path(event.path)
+    return {
+        "id": recorded.subject,
+        "door": "watch",
+        "state": "adopted",
+        "filename": os.path.basename(path)[:1024] or path[:1024],
+        "path": path,
+        "number": event.number,
+        "created": tables.utc(_local(event.created) or recorded.time),
+        "revision": 0,
+        "generation": 0,
+        "moves": 0,
+        "removals": 0,
+        "adopted": True,
+    }
+
+
+def _probed(row: Row | None, recorded: Recorded[VideoProbed]) -> Row:
+    event = recorded.event
+    if row is None or event.revision != row["revision"]:
+        return {}
+    return {
+        "container": event.container[:255],
+        "duration": event.duration,
+        "width": event.width,
+        "height": event.height,
+        "video_codec": event.video_codec[:64],
+        "audio_codec": event.audio_codec and event.audio_codec[:64],
+        "frame_rate": event.frame_rate,
+        "bit_rate": event.bit_rate,
+        "probe_error": None,
+        "parked": None,
+    }
+
+
+def _probe_failed(row: Row | None, recorded: Recorded[VideoProbeFailed]) -> Row:
+    event = recorded.event
+    if row is None or event.revision != row["revision"]:
+        return {}
+    return {"probe_error": event.reason, "parked": None}
+
+
+def _parked(row: Row | None, recorded: Recorded[EntryParked]) -> Row:
+    return {"parked": f"{recorded.event.group}: {recorded.event.reason}"}
+
+
+_UNPROBED: Row = dict.fromkeys(
+    (
+        "duration",
+        "width",
+        "height",
+        "video_codec",
+        "audio_codec",
+        "container",
+        "frame_rate",
+        "bit_rate",
+        "probe_error",
+        "parked",
+    )
+)
+_FIRSTS = frozenset({VideoStored, FileSettled, RowAdopted})
+_CHANGES: dict[type[Any], Callable[[Row | None, Recorded[Any]], Row]] = {
+    VideoStored: _stored,
+    FileSettled: _settled,
+    FileMoved: _moved,
+    FileRemoved: _removed,
+    FileReturned: _returned,
+    RowAdopted: _adopted,
+    VideoProbed: _probed,
+    VideoProbeFailed: _probe_failed,
+    EntryParked: _parked,
+}
+
+
+def _place(root: str, relative: str) -> Row:
+    inside = escape_path(relative)
+    return {
+        "filename": os.path.basename(inside),
+        "path": escape_path(os.path.join(root, relative)),
+        "relative": inside,
+        "state": "present",
+    }
+
+
+def _identity(event: FileSettled | FileMoved | FileReturned) -> Row:
+    return {
+        "size": event.size,
+        "modified": _instant(event.modified_ns),
+        "modified_ns": event.modified_ns,
+        "device": tables.signed(event.device),
+        "inode": tables.signed(event.inode),
+    }
+
+
+def _instant(nanoseconds: int) -> datetime | None:
+    """An mtime as a time, where it is one: a file may claim any year."""
+    try:
+        return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    except OverflowError:
+        return None
+
+
+def _local(text: str | None) -> datetime | None:
+    """A time that a legacy row holds: local, without a zone."""
+    try:
+        return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None  # MySQL may hold 0000-00-00

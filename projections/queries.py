@@ -1,0 +1,285 @@
+"""What the API, the CLI and the sources ask of the catalogue. Reads only."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import orjson
+from sqlalchemy import Select, and_, func, literal, or_, select, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from projections import checkpoints, tables
+from projections.catalogue import catalogue
+from projections.database import Database
+from projections.legacy_videos import all_rows, foreign_rows
+from projections.storage_stats import storage_stats
+from streams.errors import RejectedError
+from streams.log import Log
+from streams.paths import escape_path, unescape_path
+from streams.queries import KnownFile, LegacyRow
+
+Sort = Literal["created", "filename", "size", "duration"]
+Video = dict[str, Any]
+"""A row of the catalogue, times aware, and `duplicate_of`: the id of the oldest video of equal content."""
+
+# `Catalogue.list` hides the builtin inside the class.
+KnownFiles = list[KnownFile]
+LegacyRowList = list[LegacyRow]
+Numbers = list[tuple[int, str]]
+
+PAGE = 500
+"""Rows that a stream fetches at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list is narrowed to; None: no matter."""
+
+    door: str | None = None
+    state: str | None = None
+    text: str | None = None
+    """Part of the file name."""
+    codec: str | None = None
+    """Of picture or sound."""
+    min_size: int | None = None
+    """Bytes."""
+    max_size: int | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list."""
+
+    videos: list[Video]
+    cursor: str | None
+    """Hand it in again for what follows; None: that was all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What lies there."""
+
+    count: int
+    size: int
+    """Bytes."""
+
+
+class Catalogue:
+    """Queries on the catalogue. Every method raises DependencyDownError where it cannot be reached."""
+
+    def __init__(self, database: Database, log: Log | None = None) -> None:
+        """`log` is needed for `caught_up` only."""
+        self._database, self._log = database, log
+
+    async def list(
+        self,
+        filters: Filters = Filters(),  # noqa: B008 (frozen)
+        *,
+        sort: Sort = "created",
+        descending: bool = True,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page:
+        """A page of the catalogue. Raises RejectedError (400) for a cursor that is none of this list."""
+        key = _SORTS[sort]
+        query = select(catalogue, _duplicate_of()).where(*_conditions(filters))
+        if cursor is not None:
+            value, last = _read_cursor(cursor, sort, descending)
+            beyond = key < value if descending else key > value
+            last_id = catalogue.c.id < last if descending else catalogue.c.id > last
+            query = query.where(or_(beyond, and_(key == value, last_id)))
+        order = (key.desc(), catalogue.c.id.desc()) if descending else (key, catalogue.c.id)
+        async with self._database.reading() as conn:
+            found = (
+                await conn.execute(query.add_columns(key.label("_key")).order_by(*order).limit(limit + 1))
+            ).mappings()
+            rows = [dict(row) for row in found]
+        following = _write_cursor(sort, descending, rows[limit - 1]) if len(rows) > limit else None
+        return Page([_video(row) for row in rows[:limit]], following)
+
+    async def get(self, video: str) -> Video | None:
+        """One video by its id."""
+        async with self._database.reading() as conn:
+            return await _one(conn, select(catalogue, _duplicate_of()).where(catalogue.c.id == video))
+
+    async def ids_beginning(self, start: str, limit: int = 10) -> Sequence[str]:
+        """Ids of videos that begin with `start`, in order."""
+        query = select(catalogue.c.id).where(catalogue.c.id.startswith(start, autoescape=True))
+        async with self._database.reading() as conn:
+            return list((await conn.execute(query.order_by(catalogue.c.id).limit(limit))).scalars())
+
+    async def by_filename(self, name: str, *, door: str | None = None) -> Video | None:
+        """The video that lies there under this name: an upload's stored name, a watched file's relative path.
+
+        Uploads win a name, then the oldest. `name` is as `os` gives it.
+        """
+        stored = escape_path(name)
+        by_name = select(catalogue.c.id, literal(0).label("rank")).where(catalogue.c.stored_name == stored)
+        by_path = select(catalogue.c.id, literal(1).label("rank")).where(catalogue.c.relative == stored)
+        named = union_all(by_name, by_path).subquery()
+        query = (
+            select(catalogue, _duplicate_of())
+            .join(named, named.c.id == catalogue.c.id)
+            .where(catalogue.c.state == "present", *([catalogue.c.door == door] if door else []))
+            .order_by(named.c.rank, (catalogue.c.door != "upload"), catalogue.c.created, catalogue.c.id)
+            .limit(1)
+        )
+        async with self._database.reading() as conn:
+            return await _one(conn, query)
+
+    async def files(self, door: str | None = "upload") -> AsyncIterator[Video]:
+        """What lies there, of one door or of all, oldest first; fetched page by page while it is consumed."""
+        cursor: str | None = None
+        while True:
+            page = await self.list(Filters(door=door, state="present"), descending=False, cursor=cursor, limit=PAGE)
+            for video in page.videos:
+                yield video
+            if (cursor := page.cursor) is None:
+                return
+
+    async def totals(self, door: str | None = "upload") -> Totals:
+        """How much lies there, of one door or of all. One indexed look at the storage statistics."""
+        conditions = [storage_stats.c.state == "present"]
+        if door is not None:
+            conditions.append(storage_stats.c.door == door)
+        query = select(func.sum(storage_stats.c.videos), func.sum(storage_stats.c.bytes)).where(*conditions)
+        async with self._database.reading() as conn:
+            count, size = (await conn.execute(query)).one()
+        return Totals(int(count or 0), int(size or 0))
+
+    # ---------------------------------------------------------------- WatchedFiles
+
+    async def known(self, root: str) -> KnownFiles:
+        """Every path of a watched root at its newest generation, with those whose file is gone.
+
+        Adopted rows below the root are among them, with revision 0 until the file was seen.
+        """
+        escaped = escape_path(root)
+        prefix = escaped.rstrip("/") + "/"
+        c = catalogue.c
+        adopted = and_(c.state == "adopted", func.substr(c.path, 1, len(prefix)) == prefix)
+        query = select(
+            c.id, c.ver, c.root, c.relative, c.path, c.size, c.modified_ns, c.device, c.inode, c.revision, c.generation,
+            c.number, c.state, c.moves, c.removals,
+        ).where(c.door == "watch", or_(c.root == escaped, adopted))  # fmt: skip
+        newest: dict[str, KnownFile] = {}
+        async with self._database.reading(timeout=120) as conn:
+            for row in await conn.execute(query):
+                relative = str(unescape_path(row.path[len(prefix) :] if row.state == "adopted" else row.relative))
+                present = row.state == "present"
+                former = newest.get(relative)
+                # A file that was moved here counts more than one that was removed from here before.
+                if former is not None and (former.present, former.generation) > (present, row.generation):
+                    continue
+                newest[relative] = KnownFile(
+                    row.id, row.ver, relative, row.size or 0, row.modified_ns or 0,
+                    tables.unsigned(row.device or 0), tables.unsigned(row.inode or 0),
+                    row.revision, row.generation, row.number or 0, present, row.moves, row.removals,
+                )  # fmt: skip
+        return list(newest.values())
+
+    async def caught_up(self, timeout: float) -> bool:
+        """Wait until the catalogue has applied all that the log held at the call; False when time is up."""
+        if self._log is None:
+            raise ValueError("this catalogue was opened without a log")
+        return await checkpoints.reached(self._database, "catalogue", await self._log.heads(), timeout)
+
+    # ---------------------------------------------------------------- LegacyRows
+
+    async def foreign_rows(self) -> LegacyRowList:
+        """Rows of the legacy `videos` table that no event explains, by number."""
+        return await foreign_rows(self._database)
+
+    async def all_rows(self) -> list[tuple[LegacyRow, str | None]]:  # type: ignore[valid-type]
+        """Every row of the legacy `videos` table, by number, each with the id of its video where one is known."""
+        return await all_rows(self._database)
+
+
+_SORTS: dict[str, Any] = {
+    "created": catalogue.c.created,
+    "filename": catalogue.c.filename,
+    "size": func.coalesce(catalogue.c.size, -1),
+    "duration": func.coalesce(catalogue.c.duration, -1.0),
+}
+
+
+def _duplicate_of() -> Any:
+    """The oldest video with the same content, where that is another one. Asked, not stored: a rebuild is equal."""
+    other = catalogue.alias("other")
+    older = or_(
+        other.c.created < catalogue.c.created, and_(other.c.created == catalogue.c.created, other.c.id < catalogue.c.id)
+    )
+    return (
+        select(other.c.id)
+        .where(other.c.sha256 == catalogue.c.sha256, older)
+        .order_by(other.c.created, other.c.id)
+        .limit(1)
+        .correlate(catalogue)
+        .scalar_subquery()
+        .label("duplicate_of")
+    )
+
+
+def _conditions(filters: Filters) -> Sequence[Any]:
+    c = catalogue.c
+    conditions: list[Any] = []
+    if filters.door is not None:
+        conditions.append(c.door == filters.door)
+    if filters.state is not None:
+        conditions.append(c.state == filters.state)
+    if filters.text is not None:
+        conditions.append(func.lower(c.filename).contains(filters.text.lower(), autoescape=True))
+    if filters.codec is not None:
+        conditions.append(or_(c.video_codec == filters.codec, c.audio_codec == filters.codec))
+    if filters.min_size is not None:
+        conditions.append(c.size >= filters.min_size)
+    if filters.max_size is not None:
+        conditions.append(c.size <= filters.max_size)
+    if filters.created_from is not None:
+        conditions.append(c.created >= tables.utc(filters.created_from))
+    if filters.created_before is not None:
+        conditions.append(c.created < tables.utc(filters.created_before))
+    return conditions
+
+
+async def _one(conn: AsyncConnection, query: Select[Any]) -> Video | None:
+    row = (await conn.execute(query)).mappings().first()
+    return None if row is None else _video(dict(row))
+
+
+def _video(row: dict[str, Any]) -> Video:
+    row.pop("_key", None)
+    for name in ("created", "modified", "updated"):
+        row[name] = tables.aware(row[name])
+    for name in ("device", "inode"):
+        row[name] = None if row[name] is None else tables.unsigned(row[name])
+    return row
+
+
+def _write_cursor(sort: str, descending: bool, row: dict[str, Any]) -> str:
+    key = row["_key"]
+    value = key.isoformat(timespec="microseconds") if isinstance(key, datetime) else key
+    return base64.urlsafe_b64encode(orjson.dumps([sort, descending, value, row["id"]])).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str, sort: str, descending: bool) -> tuple[Any, str]:
+    """The sort key and id that a cursor stands for."""
+    try:
+        stored = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        of_sort, of_order, value, last = stored
+        if (of_sort, of_order) != (sort, descending) or not isinstance(last, str):
+            raise ValueError("another list's")
+        if sort == "created":
+            value = datetime.fromisoformat(value)
+        elif not isinstance(value, str if sort == "filename" else (int, float)):
+            raise ValueError("no such key")
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise RejectedError(400, "the cursor is not one of this list: begin again without it") from error
+    return value, last

@@ -24,10 +24,13 @@ CONNECT_TIMEOUT = 5
 """Seconds until an unreachable server is given up."""
 
 DOWN_CODES = frozenset(
-    {0, 1040, 1042, 1043, 1044, 1045, 1047, 1049, 1053, 1077, 1079, 1129, 1152, 1158, 1159, 1160, 1161, 1203, 1205}
-    | {1213, 1290, 1317, 1836, 1927, 4031, *range(2000, 2062)}
+    {0, 1040, 1042, 1043, 1044, 1045, 1047, 1049, 1050, 1053, 1077, 1079, 1129, 1152, 1158, 1159, 1160, 1161, 1203}
+    | {1205, 1213, 1290, 1317, 1836, 1927, 4031, *range(2000, 2062)}
 )
-"""MySQL's errors that pass, or that the server's owner ends: nothing is wrong with what was sent."""
+"""MySQL's errors that pass, or that the server's owner ends: nothing is wrong with what was sent.
+
+1050 (the table exists): another of ours made it at the same moment.
+"""
 
 DOWN_WORDS = ("database is locked", "unable to open database", "disk i/o error", "database or disk is full", "readonly")
 """The same for SQLite, which has words only."""

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from projections import checkpoints, rebuild, versions
-from projections.checkpoints import CheckpointMovedError, Place
+from projections.checkpoints import Checkpoint, CheckpointMovedError, Place
 from projections.database import Database
 from projections.dialects import exclusive
 from projections.feed import WINDOW, Feed, Step, Unreadable, step_id, stop_if_cancelled
@@ -137,6 +137,9 @@ class Follower:
         if not self._prepared:
             async with exclusive(self._database, self.projection.name), self._still:
                 if await rebuild.prepare(self._database, self._feed.log, self.projection, self.tables):
+                    # What the former tables know may be more than this log does: then it is the gate's turn.
+                    async with self._database.reading() as conn:
+                        await self._compare(await checkpoints.load(conn, self.tables.checkpoint))
                     self.waiting = "it is being rebuilt; the former version serves until then"
                     builder = rebuild.Rebuild(self._feed.log, self._database, self.projection)
                     await builder.build()
@@ -152,19 +155,22 @@ class Follower:
             if checkpoint.build != self.build:
                 self._prepared = False
                 raise CheckpointMovedError(f"the tables are of version {checkpoint.build}")
-            self._feed.trust()
-            self.epoch = await self._feed.log.epoch()
-            if checkpoint.epoch != self.epoch:
-                raise GateClosedError(
-                    f"{self.projection.name} stands in epoch {checkpoint.epoch} of a log in epoch {self.epoch}"
-                )
-            for partition, place in enumerate(checkpoint.places):
-                await self._feed.verify(partition, place)
+            await self._compare(checkpoint)
+            self.epoch = checkpoint.epoch
             self._places, self._durable = list(checkpoint.places), list(checkpoint.places)
             self.positions = [place.pos for place in self._places]
         self.waiting = self.stopped = None
         self.gate = False
         await self._tell()
+
+    async def _compare(self, checkpoint: Checkpoint) -> None:
+        """Raise GateClosedError unless the log is the one that the checkpoint was taken of."""
+        self._feed.trust()
+        epoch = await self._feed.log.epoch()
+        if checkpoint.epoch != epoch:
+            raise GateClosedError(f"{self.projection.name} stands in epoch {checkpoint.epoch} of a log in epoch {epoch}")
+        for partition, place in enumerate(checkpoint.places):
+            await self._feed.verify(partition, place)
 
     async def _follow(self) -> None:
         while True:

@@ -47,6 +47,19 @@ class Running:
     data: Path
     port: int
     output: Path
+    environment: Mapping[str, str]
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A `spoolhouse` command on the same data."""
+        return subprocess.run(
+            [sys.executable, "-m", "api.cli", *words],
+            env={**self.environment, "SPOOLHOUSE_DATA": str(self.data), "SPOOLHOUSE_PORT": str(self.port)},
+            cwd=self.data.parent,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
 
     def get(self, path: str) -> Any:
         """JSON from the API; None where it does not answer or says no."""
@@ -74,7 +87,9 @@ class Running:
         boundary = uuid.uuid4().hex
         parts = []
         if label is not None:
-            parts.append(f'--{boundary}\r\nContent-Disposition: form-data; name="contentType"\r\n\r\n{label}\r\n'.encode())
+            parts.append(
+                f'--{boundary}\r\nContent-Disposition: form-data; name="contentType"\r\n\r\n{label}\r\n'.encode()
+            )
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="video"; filename="{name}"\r\n'
             "Content-Type: video/mp4\r\n\r\n"
@@ -113,7 +128,7 @@ def spoolhouse(data: Path, *options: str, port: int | None = None, **settings: s
     command = [sys.executable, "-m", "api.cli", "up", "--data", str(data), "--port", str(port), *options]
     with output.open("a") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, text=True, env=environment, cwd=data.parent)
-    running = Running(process, data, port, output)
+    running = Running(process, data, port, output, environment)
     try:
         until(lambda: running.get("/readyz") or process.poll() is not None, why=f"readiness ({output})")
         assert process.poll() is None, output.read_text()

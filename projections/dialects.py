@@ -40,7 +40,7 @@ class _Statement:
             if (process := column.type.dialect_impl(dialect).bind_processor(dialect)) is not None
         ]
         self._head = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))}) VALUES "
-        self._row = f"({', '.join(['%s' if mysql else '?'] * len(names))})"
+        self._mark = "%s" if mysql else "?"
         table_name = quote(table.name)
 
         def new(name: str) -> str:
@@ -53,20 +53,18 @@ class _Statement:
         )
         self._tail = conflict + updates if update else ""
 
-    def text(self, rows: int) -> str:
-        return self._head + ", ".join([self._row] * rows) + self._tail
-
-    def values(self, rows: Iterable[Row]) -> tuple[Any, ...]:
-        taken: Iterable[Sequence[Any]] = map(self._get, rows)
-        if self._processors:
-            taken = map(self._bound, taken)
-        return tuple(chain.from_iterable(taken))
-
-    def _bound(self, row: Sequence[Any]) -> Sequence[Any]:
-        bound = list(row)
+    def written(self, rows: Sequence[Row]) -> tuple[str, tuple[Any, ...]]:
+        """The statement for these rows, and its parameters."""
+        columns = list(zip(*map(self._get, rows), strict=True))
+        # A column without any value is written as NULL: binding one costs the driver as much as a value.
+        empty = {index for index, values in enumerate(columns) if values.count(None) == len(rows)}
+        row = ", ".join("NULL" if index in empty else self._mark for index in range(len(columns)))
+        bound: list[Iterable[Any]] = list(columns)
         for index, process in self._processors:
-            bound[index] = process(bound[index])
-        return bound
+            bound[index] = map(process, columns[index])
+        kept = [values for index, values in enumerate(bound) if index not in empty]
+        text = self._head + ", ".join([f"({row})"] * len(rows)) + self._tail
+        return text, tuple(chain.from_iterable(zip(*kept, strict=True)))
 
 
 _statements: WeakKeyDictionary[Table, dict[Any, _Statement]] = WeakKeyDictionary()
@@ -108,8 +106,7 @@ async def _send(
         statement = statements[key] = _Statement(table, conn.dialect, update, add)
     size = min(statement.batch, batch)
     for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        await conn.exec_driver_sql(statement.text(len(part)), statement.values(part))
+        await conn.exec_driver_sql(*statement.written(rows[start : start + size]))
 
 
 def placeholder(conn: AsyncConnection) -> str:

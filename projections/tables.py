@@ -53,7 +53,7 @@ def real() -> Double[Any]:
 
 def utc(at: datetime) -> datetime:
     """An aware time as the tables hold it."""
-    return at.astimezone(UTC).replace(tzinfo=None)
+    return (at if at.tzinfo is UTC else at.astimezone(UTC)).replace(tzinfo=None)
 
 
 def aware(at: datetime | None) -> datetime | None:

@@ -47,6 +47,9 @@ class Hearer(Protocol):
     def went(self, relative: str) -> None:
         """Something is gone: a file, or a folder with all that was in it."""
 
+    def lost(self) -> None:
+        """The root itself was deleted."""
+
     def ready(self) -> None:
         """Events come from now on, or some were lost, or none will ever come: scan."""
 
@@ -72,6 +75,9 @@ async def notice(root: str, hearer: Hearer, ready: Callable[[], None]) -> None:
             ignore_permission_denied=True,
         ):
             for change, path in batch:
+                if path == root and change is Change.deleted:
+                    hearer.lost()  # another folder at its path may well have the same inode number
+                    return
                 if path.startswith(prefix):
                     tell[change](path.removeprefix(prefix))
             if first or len(batch) >= FLOOD:

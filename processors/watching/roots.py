@@ -136,6 +136,12 @@ class WatchedRoot:
         for path in self._hear(relative):
             self._intake.went(path)
 
+    def lost(self) -> None:
+        """The root itself was deleted; what stands there now, if anything, is another folder."""
+        self._look = None
+        self._questions.accepted = False
+        self.scan_soon()
+
     def ready(self) -> None:
         """Events come from now on: what happened before, a scan finds."""
         self.scan_soon()

@@ -66,10 +66,12 @@ class FaustHost(Host):
         from streams.faust.transport import Transport
 
         log, group = self._log, self.processor.group
+        datadir = self._settings.working / "faust"
+        datadir.mkdir(parents=True, exist_ok=True)
         app = faust.App(
             group,
             broker="redis://",  # the log's own connections are used
-            datadir=str(self._settings.working / "faust"),
+            datadir=str(datadir),
             web_enabled=False,
             stream_wait_empty=False,  # draining is ours
             topic_disable_leader=True,

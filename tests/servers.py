@@ -16,12 +16,15 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar, Self
+
+from api import tethered
 
 START_TIMEOUT = 60.0
 """Seconds that a server gets to answer: generous, since a loaded machine is slow, not broken."""
@@ -158,8 +161,10 @@ class Server:
         return socket.create_connection(("127.0.0.1", self.port), timeout)
 
     def _spawn(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        # Tethered: a test run that is killed cannot end its servers, so the kernel does.
+        tether = [sys.executable, "-I", "-S", tethered.__file__, str(int(signal.SIGTERM)), str(os.getpid())]
         return subprocess.Popen(
-            self._command(),
+            [*tether, *self._command()],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

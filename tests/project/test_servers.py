@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +23,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from streams.settings import Settings
 from tests.servers import MariaDBServer, RedisServer, TcpProxy, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _client(url: str) -> Redis:
@@ -154,3 +160,29 @@ def test_taken_port_is_not_the_end(tmp_path: Path) -> None:
         with second:
             assert second.port != first.port
     assert free_port() > 0
+
+
+def test_servers_do_not_outlive_a_killed_test_run(tmp_path: Path) -> None:
+    """A run that is ended by SIGKILL has no chance to tidy up."""
+    program = (
+        "from pathlib import Path\n"
+        "from tests.servers import RedisServer\n"
+        f"server = RedisServer(Path({str(tmp_path / 'redis')!r})).start()\n"
+        "print(server.port, flush=True)\n"
+        "input()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        port = int(run.stdout.readline())
+        socket.create_connection(("127.0.0.1", port), 5).close()
+        run.kill()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the server is still there")

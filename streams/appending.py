@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, OutOfMemoryError
 
 from streams.connections import UNREACHABLE, told_plainly
 from streams.crashpoints import reach
@@ -233,7 +233,7 @@ def _explained(error: Exception, partitions: int) -> SpoolhouseError:
     text = str(error)
     if "PARTITIONS" in text:
         return PartitionCountError(_other_count(int(text.rsplit(maxsplit=1)[-1]), partitions))
-    if "OOM" in text:
+    if isinstance(error, OutOfMemoryError) or "OOM" in text:
         return LogFullError("Redis is at its maxmemory and takes no more events: raise maxmemory or free memory.")
     return LogUnavailableError(f"Redis refused an append: {text}")
 

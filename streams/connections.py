@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -27,6 +27,7 @@ from redis.exceptions import (
 )
 
 from streams.errors import LogFullError, LogUnavailableError
+from streams.sockets import PromptPool
 
 CONNECT_TIMEOUT = 2.0
 REPLY_TIMEOUT = 5.0
@@ -42,9 +43,9 @@ def connect(url: str, *, reply_timeout: float = REPLY_TIMEOUT, connections: int 
     """
     if url.startswith("redis+unix://"):
         url = "unix://" + url.removeprefix("redis+unix://")
-    pool = BlockingConnectionPool.from_url(
+    pool = PromptPool.from_url(
         url,
-        timeout=reply_timeout,  # more commands at once than connections wait their turn
+        timeout=reply_timeout,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=reply_timeout,
         socket_connect_timeout=CONNECT_TIMEOUT,

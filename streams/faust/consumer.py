@@ -147,6 +147,7 @@ class Consumer(BaseConsumer):
             self.held[tp] = owned
             await self._tell()
             self._active_partitions.add(tp)
+            owned.paused = not (self.app.client_only or self.app.topics.is_read(tp))
 
     async def let_go(self, topic: str, owned: Owned, *, wait: bool = True) -> None:
         """A partition is leaving or lost: wait for agents that are at work on it, then tell Faust."""

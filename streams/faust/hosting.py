@@ -63,7 +63,7 @@ class FaustHost(Host):
         import faust
 
         from streams.faust.topics import Topic
-        from streams.faust.transport import Transport
+        from streams.faust.transport import NoTables, Transport
 
         log, group = self._log, self.processor.group
         datadir = self._settings.working / "faust"
@@ -75,6 +75,7 @@ class FaustHost(Host):
             web_enabled=False,
             stream_wait_empty=False,  # draining is ours
             topic_disable_leader=True,
+            TableManager=NoTables,
             key_serializer="raw",
             value_serializer="raw",
         )

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+from faust.tables import TableManager
 from faust.transport import base
 from faust.transport.conductor import Conductor as BaseConductor
+from faust.types import TP
 from redis.asyncio import Redis
 from yarl import URL
 
@@ -25,9 +27,42 @@ from streams.groups import GroupConsumer
 
 
 class Conductor(BaseConductor):
-    """Faust's, except that new topics are subscribed to soon: nothing stops for it here."""
+    """Faust's, except that new topics are subscribed to soon (nothing stops for it here), and that a
+    message waits until somebody reads its topic: Faust gives it to a channel that nobody iterates over.
+    """
 
+    app: Any
     _resubscribe_sleep_lock_seconds = 0.5
+
+    def add(self, topic: Any) -> None:
+        """Take a channel up; what is ours of its topics already flows to it at once."""
+        if topic in self:
+            return
+        super().add(topic)
+        consumer = self.app._consumer  # noqa: SLF001 - `app.consumer` would make one
+        if consumer is not None and (assigned := consumer.assignment()):
+            self._update_tp_index(assigned)
+            self._update_callback_map()
+            consumer.resume_partitions({tp for tp in assigned if tp.topic in topic.topics})
+
+    def is_read(self, tp: TP) -> bool:
+        """Whether anybody iterates over a channel of this partition."""
+        return bool(self._tp_index.get(tp))
+
+    def _update_tp_index(self, assigned: set[TP]) -> None:
+        super()._update_tp_index(assigned)
+        index: dict[TP, set[Any]] = self._tp_index  # type: ignore[assignment]
+        for channels in index.values():
+            channels -= {channel for channel in channels if not channel.is_iterator}
+
+
+class NoTables(TableManager):
+    """Faust's, without the second that it waits for tables to be declared: for apps that have none."""
+
+    async def on_start(self) -> None:
+        """Go on at once."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class Transport(base.Transport):

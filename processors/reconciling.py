@@ -21,6 +21,7 @@ from processors.storage.files import digest_of, is_held, sweep
 from processors.storage.receiving import INCOMING, temporary_path
 from processors.storage.sidecars import Sidecar, Sidecars
 from processors.storage.threads import in_thread
+from streams.background import stop_if_cancelled
 from streams.errors import LogUnavailableError, SpoolhouseError
 from streams.events import VideoStored
 from streams.log import Log
@@ -61,6 +62,7 @@ class Reconciler:
         """Reconcile for ever: waiting manifests each second, the folder each minute."""
         pause, next_survey = self._look, 0.0
         while True:
+            stop_if_cancelled()
             well = True
             if time.monotonic() >= next_survey:
                 well = await self._tried(self.survey)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, insert, select
+from sqlalchemy import Table, insert, inspect, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from projections.database import Database
@@ -61,6 +61,13 @@ async def load(conn: AsyncConnection, table: Table) -> Checkpoint:
     if not rows:
         raise CheckpointMovedError(f"{table.name} is empty")
     return Checkpoint(rows[0].epoch, rows[0].build, [Place(row.pos, row.event_id) for row in rows])
+
+
+async def load_if_there(conn: AsyncConnection, table: Table) -> Checkpoint | None:
+    """What the table holds; None where it was not made yet."""
+    if await conn.run_sync(lambda sync: inspect(sync).has_table(table.name)):
+        return await load(conn, table)
+    return None
 
 
 async def advance(

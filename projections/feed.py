@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from projections.checkpoints import Place
+from streams.background import stop_if_cancelled
 from streams.codec import Recorded, recorded
 from streams.errors import GateClosedError, LogUnavailableError, UndecodableError
 from streams.log import Entry, Log
@@ -63,17 +64,6 @@ async def decode(source: Log, entry: Entry) -> Step:
 def step_id(step: Step) -> str:
     """The id by which a checkpoint knows the step."""
     return step.id[:64]
-
-
-def stop_if_cancelled() -> None:
-    """Raise the CancelledError that a call below has swallowed.
-
-    Python 3.11's `asyncio.wait_for`, which redis-py uses, loses one now and then; a loop that runs
-    for ever would then never end.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 class _Window:

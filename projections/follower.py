@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +16,10 @@ from projections import checkpoints, rebuild, versions
 from projections.checkpoints import Checkpoint, CheckpointMovedError, Place
 from projections.database import Database
 from projections.dialects import exclusive
-from projections.feed import WINDOW, Feed, Step, Unreadable, step_id, stop_if_cancelled
+from projections.feed import WINDOW, Feed, Step, Unreadable, step_id
 from projections.projection import Projection
 from projections.tables import Tables
+from streams.background import stop_if_cancelled
 from streams.codec import Recorded
 from streams.crashpoints import reach
 from streams.errors import DependencyDownError, GateClosedError, InapplicableError, LogUnavailableError, SpoolhouseError
@@ -139,7 +139,9 @@ class Follower:
                 if await rebuild.prepare(self._database, self._feed.log, self.projection, self.tables):
                     # What the former tables know may be more than this log does: then it is the gate's turn.
                     async with self._database.reading() as conn:
-                        await self._compare(await checkpoints.load(conn, self.tables.checkpoint))
+                        former = await checkpoints.load_if_there(conn, self.tables.checkpoint)
+                    if former is not None:
+                        await self._compare(former)
                     self.waiting = "it is being rebuilt; the former version serves until then"
                     builder = rebuild.Rebuild(self._feed.log, self._database, self.projection)
                     await builder.build()
@@ -168,7 +170,9 @@ class Follower:
         self._feed.trust()
         epoch = await self._feed.log.epoch()
         if checkpoint.epoch != epoch:
-            raise GateClosedError(f"{self.projection.name} stands in epoch {checkpoint.epoch} of a log in epoch {epoch}")
+            raise GateClosedError(
+                f"{self.projection.name} stands in epoch {checkpoint.epoch} of a log in epoch {epoch}"
+            )
         for partition, place in enumerate(checkpoint.places):
             await self._feed.verify(partition, place)
 

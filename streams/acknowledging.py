@@ -14,6 +14,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from streams.background import stop_if_cancelled
 from streams.connections import UNREACHABLE, told_plainly
 from streams.crashpoints import reach
 from streams.errors import LogUnavailableError
@@ -59,6 +60,7 @@ class Acknowledgements:
     async def run(self) -> None:
         """Tell Redis what is done, for ever."""
         while True:
+            stop_if_cancelled()
             await self._some.wait()
             try:
                 await self.flush()

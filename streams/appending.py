@@ -19,6 +19,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, OutOfMemoryError
 
+from streams.background import stop_if_cancelled
 from streams.connections import UNREACHABLE, told_plainly
 from streams.crashpoints import reach
 from streams.entries import Appended, NewEvent
@@ -112,6 +113,7 @@ class Appender:
         """Send what gathers, for ever."""
         pause = 0.0
         while True:
+            stop_if_cancelled()
             await self._wake.wait()
             self._wake.clear()
             while calls := self._next_round():

@@ -42,3 +42,14 @@ async def running(*loops: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
             task.remove_done_callback(ended)
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def stop_if_cancelled() -> None:
+    """End an endless loop whose cancellation was swallowed by a call below it; begin each round with this.
+
+    `asyncio.wait_for` before Python 3.12 loses a cancellation that comes just as its awaitable ends,
+    and redis-py uses it. A loop that goes round for ever would then never be ended.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

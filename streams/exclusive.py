@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from streams.background import stop_if_cancelled
 from streams.errors import LogUnavailableError
 from streams.keys import partition_of
 from streams.leases import Lease, Leases
@@ -16,9 +17,7 @@ from streams.log import Log
 _log = structlog.get_logger(__name__)
 
 
-async def run_exclusively(
-    log: Log, name: str, member: str, ttl: float, work: Callable[[], Awaitable[None]]
-) -> None:
+async def run_exclusively(log: Log, name: str, member: str, ttl: float, work: Callable[[], Awaitable[None]]) -> None:
     """Do `work` whenever the lease `name` is ours, for ever; it is cancelled when the lease is lost.
 
     The lease is released when we are cancelled, so another process goes on at once.
@@ -26,6 +25,7 @@ async def run_exclusively(
     leases = Leases(log.redis, log.keys, name, member, ttl)
     partition = partition_of(name, log.partitions)
     while True:
+        stop_if_cancelled()
         lease = None
         with contextlib.suppress(LogUnavailableError):
             lease = await leases.acquire(partition)
@@ -35,9 +35,7 @@ async def run_exclusively(
         await _while_held(leases, lease, name, ttl, work)
 
 
-async def _while_held(
-    leases: Leases, lease: Lease, name: str, ttl: float, work: Callable[[], Awaitable[None]]
-) -> None:
+async def _while_held(leases: Leases, lease: Lease, name: str, ttl: float, work: Callable[[], Awaitable[None]]) -> None:
     task = asyncio.ensure_future(work())
     try:
         while lease.valid() and not task.done():

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import structlog
 
+from streams.background import stop_if_cancelled
 from streams.entries import new_event
 from streams.errors import DependencyDownError, LogUnavailableError
 from streams.events import EpochRaised
@@ -59,6 +60,7 @@ class Gate:
     async def run(self, started: Callable[[], Awaitable[bool]]) -> None:
         """Open the gate once all projections have `started`; close and reopen it whenever needed."""
         while True:
+            stop_if_cancelled()
             closed = self._projections.gate_closed
             if closed:
                 await self._reopen(closed)
@@ -94,6 +96,7 @@ class Gate:
         _log.error("the log lost its tail: the gate is closed", reason=reason)
         pause = 0.5
         while True:
+            stop_if_cancelled()
             try:
                 epoch = max(await self._log.epoch(), await self._projections.highest_epoch()) + 1
                 await self._log.prepare()

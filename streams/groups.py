@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from streams.acknowledging import Acknowledgements
-from streams.background import running
+from streams.background import running, stop_if_cancelled
 from streams.connections import UNREACHABLE, told_plainly
 from streams.crashpoints import reach
 from streams.entries import Fence, entry_fields, position
@@ -149,6 +149,7 @@ class GroupConsumer:
     async def _keep_leases(self) -> None:
         connected, beats = True, 0
         while True:
+            stop_if_cancelled()
             try:
                 async with asyncio.timeout(max(5.0, 2 * self._beat_every)), self._beating:
                     await self._beat()

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from streams.background import stop_if_cancelled
 from streams.breaker import Breaker
 from streams.codec import Recorded, recorded
 from streams.crashpoints import reach
@@ -278,6 +279,7 @@ class Handling:
     async def _run(self, event: Recorded[Any], owned: Owned, attempt: int) -> tuple[_End, str, float | None]:
         """Run the processor until it ends or fails; waits while its dependency is down."""
         while True:
+            stop_if_cancelled()
             try:
                 await self.breaker.admit()
                 if not owned.lease.valid() or owned.lost:
@@ -352,6 +354,7 @@ class Handling:
     async def _insist(self, new: NewEvent, owned: Owned) -> None:
         """Append for as long as the lease holds: Redis may be gone for a moment."""
         while True:
+            stop_if_cancelled()
             try:
                 await self._log.append(new, timeout=2.0)
             except LogUnavailableError:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from cattrs.preconf.orjson import make_converter
 
+from streams.background import stop_if_cancelled
 from streams.connections import told_plainly
 from streams.errors import LogUnavailableError
 from streams.log import Log
@@ -170,6 +171,7 @@ class Reporter:
     async def run(self) -> None:
         """Publish for ever; a log that is gone is no error here, readers notice by themselves."""
         while True:
+            stop_if_cancelled()
             try:
                 await publish(self._log, self.account())
             except LogUnavailableError as error:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import structlog
 from redis.exceptions import ResponseError
 
-from streams.background import running
+from streams.background import running, stop_if_cancelled
 from streams.errors import LogUnavailableError
 from streams.groups import Delivery, GroupConsumer, Owned
 from streams.handling import Due, Handling, Source
@@ -71,6 +71,7 @@ class Host:
         """Bring deliveries to `take`, until cancelled."""
         async with running(self.consumer.run()):
             while not self._stopping:
+                stop_if_cancelled()
                 await self.lanes.room()
                 for delivery in await self.consumer.fetch(FETCH, timeout=10.0):
                     self.take(delivery)
@@ -103,6 +104,7 @@ class Host:
 
     async def _retry(self) -> None:
         while True:
+            stop_if_cancelled()
             await asyncio.sleep(DUE_EVERY)
             owned = {
                 p: one for p, one in self.consumer.owned.items() if self.handling.blocked.get(p) and not one.leaving

@@ -9,6 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from streams.background import stop_if_cancelled
 from streams.codec import Recorded, recorded
 from streams.connections import UNREACHABLE, told_plainly
 from streams.entries import Entry, entry_fields, position
@@ -162,6 +163,7 @@ class Reader:
     async def run(self) -> None:
         """Keep the last positions fresh while anyone follows, for ever. Costs nothing otherwise."""
         while True:
+            stop_if_cancelled()
             await self._followed.wait()
             try:
                 await self._block()

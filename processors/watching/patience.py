@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import structlog
 
+from streams.background import stop_if_cancelled
 from streams.errors import LogFullError, LogUnavailableError
 
 _log = structlog.get_logger(__name__)
@@ -22,6 +23,7 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
     """Ask the log until it answers. Said once when it is lost and once when it is back."""
     pause = 0.0
     while True:
+        stop_if_cancelled()
         try:
             answer = await ask()
         except LogUnavailableError as error:

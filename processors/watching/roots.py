@@ -23,6 +23,7 @@ from processors.watching.registering import Registrar
 from processors.watching.scanning import RootGoneError, RootLook, Scan, look_at_root, scan
 from processors.watching.settling import ignore_lease_breaks, times
 from processors.watching.threads import Threads
+from streams.background import stop_if_cancelled
 from streams.errors import DependencyDownError, SettingsError
 from streams.log import Log
 from streams.paths import OsPath, escape_path
@@ -106,6 +107,7 @@ class WatchedRoot:
         self._epoch = await patiently(self._log.epoch)
         said = False
         while True:
+            stop_if_cancelled()
             try:
                 if await patiently(lambda: self._files.caught_up(5.0)):
                     known = await patiently(lambda: self._files.known(self.root))
@@ -166,6 +168,7 @@ class WatchedRoot:
 
     async def _work(self) -> None:
         while True:
+            stop_if_cancelled()
             await self._wait()
             await self._check_root()
             await self._intake.step()

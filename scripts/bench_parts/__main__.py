@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import os
 import platform
 import re
@@ -14,10 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-import structlog
 from rich.console import Console
 from rich.table import Table
 
+from scripts.bench_parts.processes import quiet
 from scripts.bench_parts.rows import HEADINGS, Row, Size
 
 PARTS = ("append", "groups", "projections", "visible", "upload", "scan", "watch")
@@ -27,10 +26,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 def main() -> int:
     """Measure, print, write. 1 where a target was missed."""
     arguments = _arguments()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
+    quiet()
     size = Size.QUICK if arguments.quick else Size.FULL
     console = Console()
     missed = 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import structlog
 import uvloop
 
 T = TypeVar("T")
@@ -108,3 +112,17 @@ def run_loop(main: Callable[..., Awaitable[T]], *args: Any) -> T:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(called())
+
+
+def in_child(main: Callable[..., Awaitable[T]], *args: Any, timeout: float = 900.0) -> T:
+    """The same in a fresh process, whose memory is its own."""
+    with multiprocessing.get_context("spawn").Pool(1, initializer=quiet) as pool:
+        return pool.apply_async(run_loop, (main, *args)).get(timeout)
+
+
+def quiet() -> None:
+    """Log errors only."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )

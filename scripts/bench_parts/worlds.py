@@ -13,6 +13,9 @@ from typing import Any
 from streams.settings import Settings, load_settings
 from tests.servers import RedisServer
 
+NOWHERE = Path("/nonexistent")
+"""A place for settings whose folders are never used."""
+
 
 @contextmanager
 def folder(name: str) -> Iterator[Path]:

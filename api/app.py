@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from api import guards, middleware
+from api.draining import DRAINING, Draining
 from api.metrics import METRICS, Metrics
 from api.readiness import READINESS, Readiness
 from api.routes import add_routes
@@ -28,16 +29,12 @@ def make_app(services: Services) -> web.Application:
     )
     app[SERVICES] = services
     app[METRICS] = Metrics()
-    app[READINESS] = Readiness(services)
+    app[DRAINING] = draining = Draining()
+    app[READINESS] = Readiness(services, draining)
     app.on_response_prepare.append(guards.add_headers(settings))
-    app.on_shutdown.append(_say_that_it_ends)
     app.cleanup_ctx.append(_asking)
     add_routes(app)
     return app
-
-
-async def _say_that_it_ends(app: web.Application) -> None:
-    app[READINESS].stopping = True
 
 
 async def _asking(app: web.Application) -> AsyncIterator[None]:

@@ -1,17 +1,17 @@
-"""`spoolhouse`: every command is a module of `api/commands`, found by itself."""
+"""`spoolhouse`: every command is the module of `api/commands` that bears its name."""
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import pkgutil
 import sys
-from collections.abc import Iterator
 from importlib.metadata import version
-from types import ModuleType
 from typing import Any
 
 import click
+import structlog
 from rich.console import Console
 
 from api import commands
@@ -19,7 +19,22 @@ from streams.errors import SpoolhouseError
 
 
 class Commands(click.Group):
-    """A group whose errors are one clear line on stderr and exit status 1."""
+    """Finds commands by the names of their modules; only the one that is asked for is loaded.
+
+    Errors of ours are one clear line on stderr and exit status 1.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names of all modules."""
+        return sorted(info.name for info in pkgutil.iter_modules(commands.__path__))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, or None."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"{commands.__name__}.{cmd_name}")
+        own = [value for value in vars(module).values() if isinstance(value, click.Command)]
+        return next(command for command in own if command.name == cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
@@ -41,19 +56,12 @@ def main() -> None:
 
     Settings come from the environment (SPOOLHOUSE_…) and from .env: see `spoolhouse config`.
     """
-
-
-def _found() -> Iterator[click.Command]:
-    """The commands of all modules; those that belong to a group come with it."""
-    for info in pkgutil.iter_modules(commands.__path__):
-        module: ModuleType = importlib.import_module(f"{commands.__name__}.{info.name}")
-        own = [value for value in vars(module).values() if isinstance(value, click.Command)]
-        inner = {id(command) for group in own if isinstance(group, click.Group) for command in group.commands.values()}
-        yield from (command for command in own if id(command) not in inner)
-
-
-for _command in _found():
-    main.add_command(_command)
+    # What is shown goes to stdout; a command that serves sets up logging anew, by its settings.
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        )
 
 
 if __name__ == "__main__":

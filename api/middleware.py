@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from api.draining import DRAINING
 from api.formats import refusal
 from api.multipart import BrokenOffError
 from streams.errors import DependencyDownError, LogUnavailableError, NotFoundError, RejectedError, SpoolhouseError
@@ -31,10 +32,13 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
     request[REQUEST_ID] = request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
     began = time.monotonic()
     status = GONE
-    with structlog.contextvars.bound_contextvars(request_id=request_id):
+    draining = request.app[DRAINING]
+    with structlog.contextvars.bound_contextvars(request_id=request_id), draining.request():
         try:
             response = await handler(request)
             status = response.status
+            if draining.stopping and not response.prepared:
+                response.force_close()
             return response
         finally:
             quiet = request.path in {"/healthz", "/readyz", "/metrics"} and status != 500

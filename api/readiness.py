@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from api.draining import Draining
 from api.services import Services
 from streams.errors import SpoolhouseError
 from streams.health import Account, accounts
@@ -43,11 +44,10 @@ class Report:
 class Readiness:
     """Asks, with a timeout on everything, and at most twice a second."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, services: Services, draining: Draining) -> None:
+        self._services, self._draining = services, draining
         self._asking: asyncio.Task[Report] | None = None
         self._asked = 0.0
-        self.stopping = False
 
     async def report(self) -> Report:
         """How everything is, as of half a second ago at the most."""
@@ -83,7 +83,7 @@ class Readiness:
             name = f"worker {worker.member}"
             report.problems += [Finding(name, text) for text in worker.problems]
             report.warnings += [Finding(name, text) for text in worker.warnings]
-        if self.stopping:
+        if self._draining.stopping:
             report.problems.append(Finding("shutdown", "This process is shutting down."))
         report.ready = not report.problems
         self._asked = time.monotonic()

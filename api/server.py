@@ -13,6 +13,7 @@ from aiohttp import web
 
 from api.app import make_app
 from api.bootstrap import api_services
+from api.draining import DRAINING
 from streams.errors import StartError
 from streams.settings import Settings
 
@@ -20,6 +21,9 @@ _log = structlog.get_logger(__name__)
 
 BACKLOG = 512
 """Connections that may wait to be accepted."""
+
+LAST_WORDS = 1.0
+"""Seconds for what is left of answers, once the requests have been waited for."""
 
 READ_AHEAD = 2**18
 """Bytes of a body that are read before someone takes them: what an upload costs in memory, twice."""
@@ -50,7 +54,7 @@ async def serving(app: web.Application, settings: Settings) -> AsyncIterator[lis
         app,
         handle_signals=False,
         access_log=None,
-        shutdown_timeout=settings.drain,
+        shutdown_timeout=LAST_WORDS,
         read_bufsize=READ_AHEAD,
         keepalive_timeout=75,
     )
@@ -60,6 +64,10 @@ async def serving(app: web.Application, settings: Settings) -> AsyncIterator[lis
             await _listen(runner, settings.host, port)
         yield [_address(*place[:2]) for place in runner.addresses]
     finally:
+        for site in list(runner.sites):
+            await site.stop()
+        if left := await app[DRAINING].drained(settings.drain):
+            _log.warning("requests did not end in time and are broken off", requests=left, seconds=settings.drain)
         await runner.cleanup()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -15,6 +15,8 @@ from rich.text import Text
 
 T = TypeVar("T")
 
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
 
@@ -24,6 +26,17 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except KeyboardInterrupt:
         raise click.exceptions.Exit(130) from None
+
+
+def serve(work: Coroutine[Any, Any, None]) -> None:
+    """Run a process that serves; on uvloop where that is installed, which halves its share of the work."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work)
 
 
 def console() -> Console:
@@ -84,3 +97,10 @@ def ago(at: datetime | None) -> str:
         if seconds < limit:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds / 86_400:.0f} d"
+
+
+def picture(video: Mapping[str, Any]) -> str:
+    """A video's picture in short: `640×272 h264`, or that it is damaged."""
+    if video["width"]:
+        return f"{video['width']}×{video['height']} {video['video_codec'] or ''}".rstrip()
+    return "damaged" if video["damaged"] or video["probe_error"] else ""

@@ -1,1 +1,1 @@
-"""The commands of `spoolhouse`: a module each, with one click command or group; nothing to register."""
+"""The commands of `spoolhouse`: a module each, named as the command in it; nothing to register."""

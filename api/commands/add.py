@@ -69,7 +69,9 @@ async def _add(files: tuple[Path, ...], label: str, url: str) -> int:
                     click.echo(f"{answer['id']}  {answer['local_backup']}")
                 else:
                     refused += 1
-                    out.print(f"spoolhouse: {escape_path(str(file))}: {answer.get('error')}", markup=False)
+                    out.print(
+                        f"spoolhouse: {escape_path(str(file))}: {answer.get('error')}", markup=False, soft_wrap=True
+                    )
     return refused
 
 

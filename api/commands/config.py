@@ -10,13 +10,13 @@ import click
 from dotenv import dotenv_values
 from pydantic import AliasChoices, SecretStr
 
-from api.showing import console, plain, print_json, table
+from api.showing import AS_JSON, console, plain, print_json, table
 from streams.connections import shown
 from streams.settings import Settings, load_settings
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@AS_JSON
 @click.option("--set", "only_set", is_flag=True, help="Only what is set.")
 def config(*, as_json: bool, only_set: bool) -> None:
     """Show every setting: its value and where it comes from. Secrets are hidden."""

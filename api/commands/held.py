@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from api.connecting import redis_url
-from api.showing import ago, console, plain, print_json, run, table
+from api.showing import AS_JSON, ago, console, plain, print_json, run, table
 from processors.watching.holds import HeldRoot, confirm_hold, held_roots, reject_hold
 from streams.log import Log, open_log
 from streams.paths import escape_path
@@ -26,7 +26,7 @@ def held() -> None:
 
 
 @held.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@AS_JSON
 def list_(*, as_json: bool) -> None:
     """List folders that wait for an answer."""
     found = run(_list())

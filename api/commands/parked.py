@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from api.connecting import redis_url
-from api.showing import console, plain, print_json, run, table
+from api.showing import AS_JSON, console, plain, print_json, run, table
 from streams.errors import NotFoundError
 from streams.inspecting import group_partitions
 from streams.log import Log, open_log
@@ -27,7 +27,7 @@ def parked() -> None:
 
 
 @parked.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@AS_JSON
 def list_(*, as_json: bool) -> None:
     """List parked entries."""
     found = run(_list())
@@ -122,7 +122,9 @@ async def _chosen(log: Log, places: Sequence[str], *, everything: bool) -> list[
     groups = {place for place in places if "/" not in place}
     named = {place for place in places if "/" in place}
     if not named and not everything:
-        raise click.UsageError("Name the entries as `parked list` shows them, e.g. probe 07/123, or give --all.")
+        raise click.UsageError(
+            "Name the entries as `parked list` shows them, e.g. probe 07/123 (replay and discard also take --all)."
+        )
     chosen = [one for one in found if (not groups or one.group in groups) and (not named or _place(one) in named)]
     if missing := named - {_place(one) for one in chosen}:
         raise NotFoundError(

@@ -9,7 +9,7 @@ import click
 import orjson
 
 from api.connecting import redis_url
-from api.showing import ago, console, plain, print_json, run, table
+from api.showing import AS_JSON, ago, console, plain, print_json, run, table
 from streams.codec import Recorded, encode, recorded
 from streams.entries import Entry
 from streams.errors import UndecodableError
@@ -24,7 +24,7 @@ BATCH = 500
 
 @click.group(invoke_without_command=True)
 @click.option("--partitions", is_flag=True, help="Each partition by itself.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@AS_JSON
 @click.pass_context
 def streams(ctx: click.Context, *, partitions: bool, as_json: bool) -> None:
     """Show how far every group has read, what is pending, delayed and parked, and who works on it."""

@@ -152,7 +152,8 @@ async function show(video) {
   $("details-title").textContent = video.filename;
   $("facts").replaceChildren();
   $("history").replaceChildren(make("li", "Asking the log…", "hint"));
-  $("details").showModal();
+  if (!$("details").open) $("details").showModal();
+  history.replaceState(null, "", `#${video.id}`);
   const facts = [
     ["Id", video.id], ["Path", video.path], ["Came in", `${moment(video.created)} by ${doors[video.door] ?? video.door}`],
     ["Size", video.size_bytes == null ? "" : `${bytes(video.size_bytes)} (${video.size_bytes.toLocaleString()} bytes)`],
@@ -168,6 +169,14 @@ async function show(video) {
   } catch (error) {
     $("history").replaceChildren(make("li", error.message, "bad"));
   }
+}
+
+$("details").addEventListener("close", () => history.replaceState(null, "", location.pathname));
+
+// A link to a video: /#<id>
+async function showLinked() {
+  const id = decodeURIComponent(location.hash.slice(1));
+  if (/^[0-9a-f-]{36}$/.test(id)) await ask(`/api/videos/${id}`).then(show, () => {});
 }
 
 function happening(event) {
@@ -269,4 +278,6 @@ async function follow() {
     await new Promise((next) => setTimeout(next, REFRESH));
   }
 }
+addEventListener("hashchange", showLinked);
+showLinked();
 follow();

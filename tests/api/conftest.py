@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from streams.settings import Settings
 from tests.api.running import Api, running_api
 from tests.servers import RedisServer
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """The API's log lines go nowhere: commands run in this process, and their output is looked at."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), cache_logger_on_first_use=False)
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +37,7 @@ async def api(make_settings: Callable[..., Settings], redis_url: str) -> AsyncIt
 
 
 @pytest.fixture
-async def every_api(
-    make_settings: Callable[..., Settings], redis_url: str, catalogue_url: str
-) -> AsyncIterator[Api]:
+async def every_api(make_settings: Callable[..., Settings], redis_url: str, catalogue_url: str) -> AsyncIterator[Api]:
     """The same, over SQLite and then over MariaDB."""
     async with running_api(make_settings(redis_url=redis_url, catalogue_url=catalogue_url)) as running:
         yield running

@@ -129,7 +129,15 @@ async def test_a_client_cut_off_at_any_byte_leaves_nothing(api: Api, clip: Path,
     """Whatever part of the request had come, by a close or a reset."""
     whole = request_bytes(form_bytes(clip.read_bytes()))
     head = whole.index(b"\r\n\r\n") + 4
-    cuts = [1, head - 2, head, head + 10, len(whole) - 1, len(whole) - 5, *(rng.randrange(len(whole)) for _ in range(40))]
+    cuts = [
+        1,
+        head - 2,
+        head,
+        head + 10,
+        len(whole) - 1,
+        len(whole) - 5,
+        *(rng.randrange(len(whole)) for _ in range(40)),
+    ]
     for cut in cuts:
         _, writer = await asyncio.open_connection("127.0.0.1", api.port)
         writer.write(whole[:cut])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.api.running import Api
 
@@ -121,7 +122,7 @@ async def test_the_storage_folder_is_never_served(api: Api, clip: Path) -> None:
     """No path leads into it."""
     name = Path((await api.upload(clip)).body["local_backup"]).name
     for path in (f"/uploaded_videos/{name}", f"/static/../data/uploaded_videos/{name}", f"/static/{name}"):
-        async with api.session.get(aiohttp.client.URL(api.url + path, encoded=True)) as response:
+        async with api.session.get(URL(api.url + path, encoded=True)) as response:
             assert response.status == 404
 
 

@@ -1,0 +1,57 @@
+"""`spoolhouse list`: what is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from api.bootstrap import open_reading
+from api.handlers.videos import DOORS, SORTS, STATES, as_video
+from api.showing import AS_JSON, console, length, picture, plain, print_json, run, size, table, when
+from projections.queries import Filters, Video
+from streams.settings import load_settings
+
+
+@click.command("list")
+@click.option("--door", type=click.Choice(DOORS), default="all", show_default=True, help="How it came in.")
+@click.option("--state", type=click.Choice(STATES), default="present", show_default=True)
+@click.option("--search", metavar="TEXT", help="Part of the name.")
+@click.option("--sort", type=click.Choice(SORTS), default="created", show_default=True)
+@click.option("--reverse", is_flag=True, help="Smallest, or oldest, first.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True)
+@AS_JSON
+def list_(door: str, state: str, search: str | None, sort: Any, limit: int, *, reverse: bool, as_json: bool) -> None:
+    """List videos, the newest first."""
+    filters = Filters(door=None if door == "all" else door, state=None if state == "all" else state, text=search)
+    videos, more = run(_list(filters, sort, limit, descending=not reverse))
+    if as_json:
+        print_json([as_video(video) for video in videos])
+        return
+    shown = table("id", "door", "name", "size", "length", "picture", "came in", right=("size", "length"))
+    for video in videos:
+        shown.add_row(
+            plain(video["id"][:8], "cyan"),
+            plain(video["door"]),
+            plain(video["relative"] or video["filename"], "" if video["state"] == "present" else "strike"),
+            plain(size(video["size"])),
+            plain(length(video["duration"])),
+            plain(picture(video)),
+            plain(when(video["created"])),
+        )
+    console().print(shown if videos else "No videos.")
+    if more:
+        console().print(f"There are more: --limit {limit * 2} shows twice as many.")
+
+
+async def _list(filters: Filters, sort: Any, limit: int, *, descending: bool) -> tuple[list[Video], bool]:
+    videos: list[Video] = []
+    async with open_reading(load_settings()) as reading:
+        cursor: str | None = None
+        while True:
+            page = await reading.catalogue.list(
+                filters, sort=sort, descending=descending, cursor=cursor, limit=min(500, limit - len(videos))
+            )
+            videos += page.videos
+            if (cursor := page.cursor) is None or len(videos) >= limit:
+                return videos, cursor is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -45,7 +46,15 @@ class Recorded(Generic[E]):
 
 Fields = Mapping[bytes, bytes]
 
+
+def _finite(number: float) -> float:
+    if not isfinite(number):  # JSON would hold null, which nobody could read as a number again
+        raise ValueError(f"{number} is no number that JSON can hold")
+    return number
+
+
 _converter = make_converter()
+_converter.register_unstructure_hook(float, _finite)
 _converter.register_unstructure_hook(OsPath, escape_path)
 _converter.register_structure_hook(OsPath, lambda text, _: unescape_path(text))
 _structure: dict[str, Callable[[Any, Any], Any]] = {}

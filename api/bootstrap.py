@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from processors.watching.roots import WatchedRoot
-
 import processors
 from api.connecting import redis_url
 from api.services import History, Services
@@ -20,6 +18,7 @@ from processors.ports import Prober
 from processors.reconciling import Reconciler
 from processors.registry import Registry
 from processors.uploads import UploadDoor
+from processors.watching.roots import WatchedRoot
 from projections import checkpoints
 from projections.checkpoints import CheckpointMovedError
 from projections.database import Database, open_database

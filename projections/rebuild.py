@@ -146,11 +146,11 @@ class Rebuild:
         await self._projection.before_swap(self._database, live, self.tables)
         reach("rebuild.before_swap")
         async with self._database.transaction() as conn:
-            await Tables(self._projection.name, self._projection.tables, OLD).drop(conn)
+            # Asked first: an SQLite connection whose idea of the schema is stale refuses names that are free.
             there = set(await conn.run_sync(lambda sync: inspect(sync).get_table_names()))
-        away = [(name, name + OLD) for name in live_names(live) if name in there]
-        in_place = [(table.name, name) for name, table in self.tables.items()]
-        async with self._database.transaction() as conn:
+            await Tables(self._projection.name, self._projection.tables, OLD).drop(conn)
+            away = [(name, name + OLD) for name in live_names(live) if name in there]
+            in_place = [(table.name, name) for name, table in self.tables.items()]
             await rename_tables(conn, [*away, *in_place])
         reach("rebuild.swapped")
         async with self._database.transaction() as conn:

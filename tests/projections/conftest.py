@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from projections.database import Database, open_database
 from projections.projection import Projection, discover
@@ -57,7 +58,7 @@ class World:
     async def sql(self, statement: str) -> None:
         """Change something behind Spoolhouse's back."""
         async with self.database.transaction() as conn:
-            await conn.exec_driver_sql(statement)
+            await conn.execute(text(statement))
 
 
 async def until(condition: Callable[[], Any | Awaitable[Any]], what: str, timeout: float = 30.0) -> Any:

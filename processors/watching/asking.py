@@ -32,8 +32,8 @@ class Questions:
     def __init__(self, log: Log, root: OsPath, registrar: Registrar, intake: Intake) -> None:
         self._log, self._root, self._registrar, self._intake = log, root, registrar, intake
         self._subject = root_subject(root)
-        self._asked: set[str] = set()
-        """Videos that the open question is about."""
+        self._asked: set[str] | None = None
+        """Videos that our question is about; None: there is no question that we wait to see answered."""
         self._kept: set[str] = set()
         """Videos that a person wants to keep although their files are gone."""
         self._next_check = 0.0
@@ -83,15 +83,17 @@ class Questions:
         whole: bool = False,
         asked_before: bool = False,
     ) -> None:
+        await self._hear()
         if self.state.open is None:
             await self._apply_old_answer(missing)
-        missing = self._unkept(missing)
+        at = self._registrar.index.at
+        missing = [file for file in self._unkept(missing) if at(file.relative) is file]
         ids = {file.id for file in missing}
         question = self.state.open
         if question is not None:
-            if not self._asked and len(ids) <= question.missing:
+            if self._asked is None and len(ids) <= question.missing:
                 self._asked = ids  # after a restart: the question still stands
-            if ids - self._asked:
+            if self._asked is None or ids - self._asked:
                 await self._hold(reason or f"{len(ids)} known files are missing", missing)
             elif not ids and whole:
                 await self._release_returned()
@@ -105,7 +107,7 @@ class Questions:
 
     async def _apply_old_answer(self, missing: list[KnownFile]) -> None:
         """An answer that was given while no one watched is applied to the files it was given for."""
-        if self._asked or self._kept or not self.state.held or not missing:
+        if self._kept or not self.state.held or not missing:
             return
         if digest_of(missing) != self.state.held.event.digest:
             return
@@ -113,7 +115,6 @@ class Questions:
             self._kept = {file.id for file in missing}
         elif self.state.answer == "confirmed":
             await self._remove(missing)
-            missing.clear()
 
     def _unkept(self, files: list[KnownFile]) -> list[KnownFile]:
         return [file for file in files if file.id not in self._kept]
@@ -123,15 +124,20 @@ class Questions:
     async def poll(self) -> bool:
         """Look for an answer, now and then; True where one was heard and acted on."""
         now, _ = times()
-        if self.state.open is None or now < self._next_check:
+        if self.state.open is not None and now >= self._next_check:
+            self._next_check = now + ANSWER_CHECK
+            if await patiently(lambda: self._log.version(self._subject)) != self.state.ver:
+                await self.open()
+        return await self._hear()
+
+    async def _hear(self) -> bool:
+        """Act on the answer to our question, where there is one.
+
+        It may come at any time: between our asking and our next look at the root's history, too.
+        """
+        if self._asked is None or self.state.open is not None:
             return False
-        self._next_check = now + ANSWER_CHECK
-        if await patiently(lambda: self._log.version(self._subject)) == self.state.ver:
-            return False
-        self.state = await self._read()
-        if self.state.open is not None:
-            return False
-        asked, self._asked = self._asked, set()
+        asked, self._asked = self._asked, None
         files = [file for file in self._registrar.index.there() if file.id in asked]
         _log.info("held root answered", root=escape_path(self._root), answer=self.state.answer, files=len(files))
         if self.state.answer == "confirmed":
@@ -162,7 +168,7 @@ class Questions:
     async def _release_returned(self) -> None:
         assert self.state.held is not None
         if await self._append(RootReleased(path=self._root, hold=self.state.held.event.hold, answer="returned")):
-            self._asked = set()
+            self._asked = None
             _log.info("root released: its files are back", root=escape_path(self._root))
 
     async def _append(self, event: Event) -> bool:

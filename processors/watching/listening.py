@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 
 import structlog
@@ -101,7 +100,9 @@ class Listening:
                 task.cancel()
             await asyncio.gather(watcher, other, return_exceptions=True)
         error = None if watcher.cancelled() else watcher.exception()
-        if isinstance(error, OSError) and (error.errno in {errno.ENOSPC, errno.EMFILE} or "limit" in str(error)):
+        if isinstance(error, PermissionError):
+            await self._poll(f"the watcher may not read all of it ({error}): change that to be faster")
+        elif isinstance(error, OSError | RuntimeError) and _exhausted(error):
             await self._poll(f"inotify has too few watches for {folders} folders: {more_watches(folders)}")
         elif isinstance(error, OSError | RuntimeError):
             await self._recover(began, error)
@@ -119,3 +120,8 @@ class Listening:
     def _ready(self) -> None:
         self.steady = True
         self._hearer.ready()
+
+
+def _exhausted(error: Exception) -> bool:
+    """Whether there are no inotify watches or instances left: watchfiles tells in words only."""
+    return any(words in str(error) for words in ("watch limit reached", "os error 24", "os error 28"))

@@ -72,7 +72,8 @@ async def notice(root: str, hearer: Hearer, ready: Callable[[], None]) -> None:
             rust_timeout=TURN_MS,
             yield_on_timeout=True,
             recursive=True,
-            ignore_permission_denied=True,
+            # True would watch nothing beyond the first folder that may not be read, and say nothing.
+            ignore_permission_denied=False,
         ):
             for change, path in batch:
                 if path == root and change is Change.deleted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streams.codec import Recorded, recorded
 from streams.events import FileMoved, FileRemoved, FileReturned, FileSettled, RowAdopted
 from streams.log import Log
@@ -18,6 +20,14 @@ async def all_events(log: Log) -> list[Recorded]:
             events += [recorded(entry.partition, entry.pos, entry.fields) for entry in entries]
             after = entries[-1].pos
     return events
+
+
+def blank(id: str, relative: str, number: int) -> KnownFile:
+    """A video without content."""
+    numbers = dict.fromkeys(
+        ("ver", "size", "modified_ns", "device", "inode", "revision", "generation", "moves", "removals"), 0
+    )
+    return KnownFile(id=id, relative=relative, number=number, present=False, **numbers)
 
 
 class FoldedFiles:
@@ -38,17 +48,13 @@ class FoldedFiles:
                 path = unescape_path(event.path)
                 if path.startswith(root + "/"):
                     roots[id] = root
-                    videos[id] = KnownFile(
-                        id, entry.ver, path[len(root) + 1 :], 0, 0, 0, 0, 0, 0, event.number, False, 0, 0
-                    )
+                    videos[id] = blank(id, path[len(root) + 1 :], event.number)
             if isinstance(event, FileSettled):
-                before = videos.get(id)
+                before = videos.get(id) or blank(id, event.relative, event.number)
                 roots[id] = event.root
-                videos[id] = KnownFile(
-                    id, entry.ver, event.relative, event.size, event.modified_ns, event.device, event.inode,
-                    event.revision, event.generation, event.number, True,
-                    before.moves if before else 0, before.removals if before else 0,
-                )  # fmt: skip
+                videos[id] = replace(
+                    before, relative=event.relative, revision=event.revision, generation=event.generation, present=True
+                )
             if id not in videos:
                 continue
             file = videos[id]
@@ -57,7 +63,7 @@ class FoldedFiles:
                 file.relative, file.moves, file.present = event.relative, event.move, True
             if isinstance(event, FileReturned):
                 file.present = True
-            if isinstance(event, FileMoved | FileReturned):
+            if isinstance(event, FileSettled | FileMoved | FileReturned):
                 file.size, file.modified_ns = event.size, event.modified_ns
                 file.device, file.inode = event.device, event.inode
             if isinstance(event, FileRemoved):

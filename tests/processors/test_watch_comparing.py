@@ -159,7 +159,9 @@ def test_what_is_known_afterwards_is_what_is_on_disk(history: tuple[list[KnownFi
     assert len(there) == sum(file.present for file in after), "one present video at each path"
     assert all(same_file(there[path], found) for path, found in disk.items())
     assert not compare(Index(after).at, disk), "and there is nothing more to say"
-    touched = [move.known.id for move in changes.moved] + [settle.known.id for settle in changes.settled if settle.known]
+    touched = [move.known.id for move in changes.moved] + [
+        settle.known.id for settle in changes.settled if settle.known
+    ]
     touched += [back.known.id for back in changes.returned] + [file.id for file in changes.removed]
     assert len(touched) == len(set(touched)), "each video has one fate"
 
@@ -171,6 +173,8 @@ def test_the_index_counts_what_is_there(history, random):
     for file in random.sample(files, len(files)):
         index.drop(file)
         index.put(replace(file, present=random.random() < 0.5, relative=f"{random.randrange(4)}/x.mp4"))
-    assert index.present == len(list(index.there())) == len(index.below(map(str, range(4)))) + sum(
-        "/" not in file.relative for file in index.there()
+    assert (
+        index.present
+        == len(list(index.there()))
+        == len(index.below(map(str, range(4)))) + sum("/" not in file.relative for file in index.there())
     )

@@ -234,18 +234,20 @@ async def test_an_adopted_row_keeps_its_number_when_its_file_settles(watched: Wa
     assert await watched.log.version(REGISTRY) == 1
 
 
-async def test_a_path_longer_than_the_column_is_refused(watched: Watched, root: Path):
+async def test_a_path_longer_than_the_column_is_refused(
+    watched: Watched, root: Path, capsys: pytest.CaptureFixture[str]
+):
     folder = root
     for _ in range(5):
         folder = folder / ("d" * 200)
     folder.mkdir(parents=True)
     (folder / "long.mp4").write_text("x")
-    write(root / "ü" * 120 / "url.mp4") if False else None
     write(root / "short.mp4")
     async with watched.running():
         await watched.becomes("short.mp4")
         write(root / "later.mp4")
         await watched.becomes("short.mp4", "later.mp4")
+    assert capsys.readouterr().out.count("file refused") == 1
 
 
 # ---------------------------------------------------------------- files that change
@@ -323,7 +325,7 @@ async def test_what_processors_write_in_between_does_not_confuse(watched: Watche
         await watched.log.append(new_event(id, probed, source="and again"))
         (root / "c.mp4").unlink()
         await watched.becomes("b.mp4")
-    types = [type for type in await watched.types(id) if type != "VideoProbed"]
+    types = [name for name in await watched.types(id) if name != "VideoProbed"]
     assert types == ["FileSettled", "FileSettled", "FileMoved", "FileRemoved"]
 
 
@@ -419,6 +421,30 @@ async def test_events_that_were_dropped_are_made_good_by_a_rescan(
         write(root / "lost too.mp4")
         await until(lambda: includes(watched, {"lost too.mp4"}))
     assert "events were dropped" in capsys.readouterr().out
+
+
+@as_root
+async def test_a_folder_that_may_not_be_read_stops_nothing(
+    watched: Watched, public_folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = public_folder
+    watched = Watched(watched.log, watched.settings, root)
+    write(root / "locked" / "a.mp4")
+    write(root / "open" / "b.mp4")
+    async with watched.running():
+        await watched.becomes("locked/a.mp4", "open/b.mp4")
+    (root / "locked").chmod(0)
+    os.seteuid(65534)
+    try:
+        async with watched.running():
+            await until(lambda: answers("folder cannot be read" in capsys.readouterr().out))
+            os.seteuid(0)
+            write(root / "open" / "c.mp4").chmod(0o644)
+            os.seteuid(65534)
+            await watched.becomes("locked/a.mp4", "open/b.mp4", "open/c.mp4")
+    finally:
+        os.seteuid(0)
+        (root / "locked").chmod(0o755)
 
 
 async def test_polling_finds_the_same(watched: Watched, root: Path):

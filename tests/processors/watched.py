@@ -38,6 +38,7 @@ class Watched:
     def __init__(self, log: Log, settings: Settings, root: Path) -> None:
         self.log, self.settings, self.root = log, settings, root
         self.files = FoldedFiles(log)
+        self.task: asyncio.Task[None] | None = None
 
     async def reserve(self, through: int = 0) -> None:
         """What bootstrap appends before any source runs."""
@@ -47,9 +48,7 @@ class Watched:
     async def running(self) -> AsyncIterator[WatchedRoot]:
         """The source runs until the body ends."""
         source = WatchedRoot(self.log, self.settings, self.root, self.files)
-        task = asyncio.create_task(source.run())
-        body = asyncio.current_task()
-        assert body is not None
+        self.task = task = asyncio.create_task(source.run())
         try:
             yield source
             if task.done():
@@ -69,6 +68,8 @@ class Watched:
         """Wait until exactly these files are present; all that is known then."""
 
         async def so() -> bool:
+            if self.task is not None and self.task.done():
+                self.task.result()
             return await self.present() == set(relatives)
 
         try:

@@ -6,11 +6,13 @@ Every setting is `SPOOLHOUSE_<NAME>`; the names that users of the systems we rep
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import quote, urlsplit
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -44,6 +46,9 @@ NOTIFIER_MARKS = (
     "STORAGE_PC_BASE_URL",
 )
 """The names by which it is recognised: no one else uses them."""
+
+
+STORAGE_PAIR = "STORAGE_PC_VIDEO_DIR and STORAGE_PC_BASE_URL go together: set both or neither"
 
 
 def _also(name: str, *others: str) -> Any:
@@ -164,7 +169,10 @@ class Settings(BaseSettings):
                 raise ValueError(f"{value!r} is not an http:// or https:// URL")
         return value
 
-    @field_validator("data", "upload_dir", "log_dir", "notifier_log_dir", "working_dir", "base_path", "served_dir")
+    @field_validator(
+        *("data", "upload_dir", "log_dir", "notifier_log_dir", "working_dir"),
+        *("base_path", "served_dir", "storage_dir"),
+    )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(value).expanduser().absolute()
@@ -177,7 +185,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _storage_pair(self) -> Self:
         if (self.storage_dir is None) != (self.storage_url is None):
-            raise ValueError("STORAGE_PC_VIDEO_DIR and STORAGE_PC_BASE_URL go together: set both or neither")
+            raise ValueError(STORAGE_PAIR)
         return self
 
     @cached_property
@@ -236,30 +244,39 @@ def load_settings(**overrides: Any) -> Settings:
     Raises SettingsError naming everything that is wrong or missing, all at once.
     """
     faults: list[str] = []
+    present = _present()
     settings: Settings | None = None
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
         for fault in error.errors():
-            where = ".".join(str(part) for part in fault["loc"]) or "settings"
-            faults.append(f"{_shown_name(where)}: {fault['msg'].removeprefix('Value error, ')}")
-    faults.extend(_missing_of_notifier())
+            where = f"{_shown_name(str(fault['loc'][0]), present)}: " if fault["loc"] else ""
+            faults.append(where + fault["msg"].removeprefix("Value error, "))
+        if ("STORAGE_PC_VIDEO_DIR" in present) != ("STORAGE_PC_BASE_URL" in present) and STORAGE_PAIR not in faults:
+            faults.append(STORAGE_PAIR)
+    faults.extend(_missing_of_notifier(present))
     if settings is None or faults:
         raise SettingsError("Spoolhouse cannot start with these settings:\n" + "\n".join(f"  - {f}" for f in faults))
     return settings
 
 
-def _shown_name(where: str) -> str:
-    return where if where.isupper() else f"SPOOLHOUSE_{where.upper()}"
+def _present() -> set[str]:
+    """The names that are set, in the environment or in `.env`."""
+    return {name for name, value in {**dotenv_values(".env"), **os.environ}.items() if value}
 
 
-def _missing_of_notifier() -> list[str]:
+def _shown_name(where: str, present: set[str]) -> str:
+    """A setting by the name under which it was set: an alias, where that is what the user's `.env` has."""
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [alias or f"SPOOLHOUSE_{name.upper()}"]
+        if where == name or where in names:
+            return next((str(one) for one in names if one in present), str(names[0]))
+    return where
+
+
+def _missing_of_notifier(present: set[str]) -> list[str]:
     """What a notifier's environment lacks, where this is one."""
-    import os
-
-    from dotenv import dotenv_values
-
-    present = {name for name, value in {**dotenv_values(".env"), **os.environ}.items() if value}
     marks = [name for name in NOTIFIER_MARKS if name in present]
     if not marks:
         return []

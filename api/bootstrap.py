@@ -71,10 +71,10 @@ async def open_reading(settings: Settings) -> AsyncIterator[Reading]:
 
 
 @asynccontextmanager
-async def open_rebuilding(settings: Settings) -> AsyncIterator[Runner]:
-    """The projections, for the command that builds them anew."""
+async def open_rebuilding(settings: Settings) -> AsyncIterator[tuple[Log, Runner]]:
+    """The log and the projections, for the command that builds them anew."""
     async with open_log(settings, redis_url(settings)) as log, open_database(settings) as database:
-        yield Runner(log, database, discover(settings))
+        yield log, Runner(log, database, discover(settings))
 
 
 # ---------------------------------------------------------------- the worker
@@ -94,24 +94,24 @@ class WorkerProjections:
     """The projections as the gate and the worker's account see them."""
 
     def __init__(self, runner: Runner, database: Database) -> None:
-        self._runner, self._database = runner, database
+        self.runner, self._database = runner, database
         self.run = runner.run
         self.caught_up = runner.caught_up
 
     @property
     def gate_closed(self) -> str | None:
         """Why they refuse to go on with this log."""
-        return self._runner.gate_closed
+        return self.runner.gate_closed
 
     async def started(self) -> bool:
         """Whether all of them have compared their checkpoints with the log and follow it."""
-        statuses = self._runner.status()
+        statuses = self.runner.status()
         return all(one.waiting is None and not one.gate for one in statuses)
 
     async def highest_epoch(self) -> int:
         """The highest epoch that any checkpoint names."""
         highest = 0
-        for follower in self._runner.followers.values():
+        for follower in self.runner.followers.values():
             try:
                 async with self._database.reading() as conn:
                     highest = max(highest, (await checkpoints.load(conn, follower.tables.checkpoint)).epoch)
@@ -121,15 +121,15 @@ class WorkerProjections:
 
     async def rebuild_all(self) -> None:
         """Fold everything anew."""
-        await self._runner.rebuild()
+        await self.runner.rebuild()
 
     def told(self) -> dict[str, Any]:
         """For the worker's account."""
-        return {one.name: asdict(one) for one in self._runner.status()}
+        return {one.name: asdict(one) for one in self.runner.status()}
 
     def problems(self) -> list[str]:
         """What keeps the tables from being true."""
-        return [f"projection {one.name} stopped: {one.stopped}" for one in self._runner.status() if one.stopped]
+        return [f"projection {one.name} stopped: {one.stopped}" for one in self.runner.status() if one.stopped]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +160,14 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
         reconciler = Reconciler(log, settings)
         registry = Registry(log, catalogue, [str(root) for root in settings.watch_roots])
 
+        watched: list[WatchedRoot] = []
+
         def sources() -> list[Source]:
-            made = [Source("uploads", reconciler.run)]
-            for root in settings.watch_roots:
-                watched = WatchedRoot(log, settings, str(root), catalogue)
-                made.append(Source(f"watch:{escape_path(str(root))}", watched.run))
-            return made
+            watched[:] = [WatchedRoot(log, settings, str(root), catalogue) for root in settings.watch_roots]
+            return [
+                Source("uploads", reconciler.run),
+                *(Source(f"watch:{escape_path(one.root)}", one.run) for one in watched),
+            ]
 
         yield WorkerParts(
             log=log,
@@ -175,7 +177,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
             services={Prober: prober},
             sources=sources,
             hosted=hosted,
-            warnings=list,
+            warnings=lambda: [one.held for one in watched if one.held],
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 
 import structlog
 
+from api import rebuilding
 from api.bootstrap import WorkerParts, worker_parts
 from streams.background import running
 from streams.errors import DependencyDownError, LogUnavailableError, SettingsError
@@ -59,6 +60,7 @@ async def run_worker(settings: Settings, *, only: Collection[str] = ()) -> None:
                         parts.projections.run(),
                         gate.run(parts.projections.started),
                         _run_sources(parts, gate, member, settings),
+                        rebuilding.serve(parts.log, parts.projections.runner),
                     )
                 )
             for processor in processors:

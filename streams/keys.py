@@ -74,3 +74,11 @@ class Keys:
     def workers(self) -> str:
         """Sorted set: workers by the time of their last beat (epoch milliseconds)."""
         return f"{self.namespace}:{{workers}}"
+
+    def requests(self) -> str:
+        """List: what persons ask of the workers, as JSON, oldest first."""
+        return f"{self.namespace}:{{workers}}:requests"
+
+    def answers(self, request: str) -> str:
+        """List with a time to live: what a worker answered to a request, line by line, as JSON."""
+        return f"{self.namespace}:{{workers}}:answers:{request}"

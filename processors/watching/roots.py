@@ -15,6 +15,7 @@ import structlog
 
 from processors.watching.asking import Questions
 from processors.watching.fitting import unfit_root
+from processors.watching.holds import RootState
 from processors.watching.intake import Intake
 from processors.watching.knowing import Index
 from processors.watching.listening import Listening
@@ -57,6 +58,7 @@ class WatchedRoot:
         self._extensions = tuple(settings.watch_extensions)
         self._said = _log.bind(root=escape_path(self.root))
         self._wake = asyncio.Event()
+        self._state: Callable[[], RootState] = RootState
         self._epoch = 0
         self._look: RootLook | None = None
         self._gone = False
@@ -68,6 +70,17 @@ class WatchedRoot:
         self._heard: set[str] | None = None
         self._unreadable: set[str] = set()
         self._rescan = False
+
+    @property
+    def held(self) -> str | None:
+        """The question that waits for a person's answer, in words."""
+        question = self._state().open
+        if question is None:
+            return None
+        return (
+            f"{escape_path(self.root)} is held: {question.reason} ({question.missing} files). Nothing is removed until they "
+            "are back or you answer: `spoolhouse held confirm` or `held reject`"
+        )
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -88,6 +101,7 @@ class WatchedRoot:
         self._registrar = Registrar(self._log, self._settings, self.root, Index())
         self._intake = Intake(self._settings, self.root, self._registrar, self._threads, leases=leases)
         self._questions = Questions(self._log, self.root, self._registrar, self._intake)
+        self._state = lambda: self._questions.state
         self._listening = Listening(self._settings, self.root, self._threads, self)
         self._scanning, self._scanned, self._look = None, None, None
         self._next_scan = self._next_check = float("inf")

@@ -73,8 +73,9 @@ def test_a_log_that_lost_events_is_put_right_at_start(
         shutil.copy(clip, data / "inbox" / "later.mp4")
         until(lambda: len(_rows(data)) == 9, why="a file that comes later")
         assert sorted(row[0] for row in _rows(data)) == list(range(1, 10))
-        rebuilt = running.command("rebuild", "catalogue", "legacy_videos", "storage_stats", "timeline")
+        rebuilt = running.command("rebuild", "--compare")
         assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
+        assert rebuilt.stdout.count("equal, row for row") == 4, rebuilt.stdout
         assert len(_known(running)) == 17
 
 

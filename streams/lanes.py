@@ -40,6 +40,8 @@ class Lanes(Generic[T]):
         self._ready: deque[Hashable] = deque()
         self._running: dict[Hashable, _Running[T]] = {}
         self._runners: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[None]] = set()
+        """Runners that have not begun: each will take a lane that is ready."""
         self._space = asyncio.Event()
         self._space.set()
         self._count = 0
@@ -116,19 +118,21 @@ class Lanes(Generic[T]):
             await asyncio.wait(self._runners, timeout=GRACE)
 
     def _start_runner(self) -> None:
-        if len(self._runners) < self._concurrency:
+        if len(self._runners) < self._concurrency and len(self._ready) > len(self._starting):
             runner = asyncio.create_task(self._run())
+            self._starting.add(runner)
             self._runners.add(runner)
             runner.add_done_callback(self._runner_ended)
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
         self._runners.discard(runner)
-        if self._ready:
-            self._start_runner()
+        self._starting.discard(runner)
+        self._start_runner()
 
     async def _run(self) -> None:
         me = asyncio.current_task()
         assert me is not None
+        self._starting.discard(me)
         while self._ready:
             key = self._ready.popleft()
             item = self._lanes[key][0]

@@ -114,4 +114,4 @@ def processor(
 
 def bound_logger(group: str, subject: str) -> Any:
     """The logger that a Context carries."""
-    return structlog.get_logger("processors").bind(group=group, subject=subject)
+    return structlog.get_logger("processors", group=group, subject=subject)  # bound when it is first used

@@ -1,12 +1,19 @@
-"""Consuming: group members beside a bare loop over the same streams, and processors beside FastStream."""
+"""Consuming: group members beside a bare loop over the same streams, and processors beside FastStream.
+
+Redis is durable (`appendfsync always`), as the log asks for, and on both sides a handler gets a
+typed event and is acknowledged when it ends.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
+from pydantic import BaseModel
 from redis.asyncio import Redis
 
 from scripts.bench_parts import worlds
@@ -37,7 +44,7 @@ def run(size: Size) -> list[Row]:
     """The peers take the same events, each side in a fresh process and in turns."""
     count, few = size.of(200, 20_000, 50_000), size.of(200, 4_000, 10_000)
     rounds = size.of(1, 3, 5)
-    with worlds.folder("groups") as place, worlds.redis(place, "everysec") as server:
+    with worlds.folder("groups") as place, worlds.redis(place) as server:
         settings = worlds.settings(place, partitions=PARTITIONS)
         in_child(_fill, settings, server.url, count)
 
@@ -89,6 +96,27 @@ async def _measured(kind: str, settings: Settings, url: str, count: int) -> floa
             )
     finally:
         await redis.aclose()
+
+
+class _VideoStored(BaseModel):
+    """`streams.events.VideoStored` as FastStream's users write it."""
+
+    door: str
+    path: str
+    stored_name: str
+    filename: str
+    original_name: str
+    label: str
+    mime: str
+    size: int
+    sha256: str
+    received_at: datetime
+    modified_at: datetime
+    duration_receiving: float = 0.0
+    damaged: str | None = None
+    adopted: bool = False
+    client_id: str | None = None
+    revision: int = 1
 
 
 class _Clock:
@@ -156,8 +184,6 @@ async def _processor(kind: str, log: Log, settings: Settings, group: str, count:
 
 
 async def _faststream(redis: Redis, url: str, count: int) -> float:
-    import logging
-
     from faststream.redis import RedisBroker, StreamSub
 
     group = f"bench-{time.time_ns()}"
@@ -166,7 +192,7 @@ async def _faststream(redis: Redis, url: str, count: int) -> float:
     broker = RedisBroker(url, logger=logging.getLogger("faststream"), log_level=logging.DEBUG)
 
     @broker.subscriber(stream=StreamSub(STREAM, group=group, consumer="bench", max_records=COUNT, last_id=">"))
-    async def handle(body: dict[str, Any]) -> None:  # noqa: ARG001
+    async def handle(body: _VideoStored) -> None:  # noqa: ARG001
         clock.tick()
 
     async with broker:

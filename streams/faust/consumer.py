@@ -220,7 +220,8 @@ class Consumer(BaseConsumer):
                 await self._pass_on(topic, group, deliveries)
 
     async def _pass_on(self, topic: str, group: GroupConsumer, deliveries: list[Delivery]) -> None:
-        concerns, generation = self.transport.concerns, self.app.consumer_generation_id
+        concerns, to_message = self.transport.concerns, self.transport.to_message
+        generation = self.app.consumer_generation_id
         acknowledged_late = self.app.topics.acks_enabled_for(topic)
         by_partition: dict[TP, list[Delivery]] = {}
         tps = {number: TP(topic, number) for number in {delivery.partition for delivery in deliveries}}

@@ -62,8 +62,9 @@ class FaustHost(Host):
     def _new_app(self) -> Any:
         import faust
 
+        from streams.faust.messages import StreamMessage
         from streams.faust.topics import Topic
-        from streams.faust.transport import NoTables, Transport
+        from streams.faust.transport import NoMonitor, NoTables, Transport
 
         log, group = self._log, self.processor.group
         datadir = self._settings.working / "faust"
@@ -75,7 +76,9 @@ class FaustHost(Host):
             web_enabled=False,
             stream_wait_empty=False,  # draining is ours
             topic_disable_leader=True,
+            cython_optimizations=True,
             TableManager=NoTables,
+            Monitor=NoMonitor,
             key_serializer="raw",
             value_serializer="raw",
         )
@@ -84,6 +87,7 @@ class FaustHost(Host):
         app.transport.topics.add(topic)
         app.transport.groups[topic.name] = self.consumer
         app.transport.concerns = self.handling.concerns
+        app.transport.to_message = StreamMessage  # the handling reads the entry itself
 
         async def work(stream: Any) -> None:
             async for event in stream.noack().events():

@@ -26,7 +26,30 @@ class StreamMessage(ConsumerMessage):
 
     __slots__ = ("_generation", "delivery")
 
-    delivery: Delivery
+    def __init__(
+        self,
+        tp: TP,
+        delivery: Delivery,
+        generation: int,
+        key: bytes | None = None,
+        value: bytes | None = None,
+        headers: Any = None,
+        timestamp: float = 0.0,
+    ) -> None:
+        self.delivery = delivery
+        super().__init__(
+            tp.topic,
+            tp.partition,
+            delivery.pos,
+            timestamp,
+            0,
+            headers,
+            key,
+            value,
+            None,
+            tp=tp,
+            generation_id=generation,
+        )
 
     @property
     def generation_id(self) -> int | None:
@@ -48,22 +71,7 @@ def to_message(tp: TP, delivery: Delivery, generation: int) -> StreamMessage:
         key, value, headers = fields.get(b"subject"), fields[b"data"], _event_headers(fields)
     else:
         key, value, headers = fields.get(b"key"), fields.get(b"value"), _headers(fields.get(b"headers"))
-    message = StreamMessage.__new__(StreamMessage)
-    message.delivery = delivery
-    message.__init__(  # type: ignore[misc]  # it asks for the delivery while it is made
-        tp.topic,
-        tp.partition,
-        delivery.pos,
-        _seconds(fields.get(b"time")),
-        0,
-        headers,
-        key,
-        value,
-        None,
-        tp=tp,
-        generation_id=generation,
-    )
-    return message
+    return StreamMessage(tp, delivery, generation, key, value, headers, _seconds(fields.get(b"time")))
 
 
 def to_fields(key: bytes | None, value: bytes | None, timestamp: float | None, headers: Any) -> list[Any]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import structlog
 from faust.exceptions import ProducerSendError
 from faust.transport.producer import Producer as BaseProducer
+from faust.transport.producer import ProducerBuffer
 from faust.types import TP
 from faust.types.tuples import RecordMetadata
 from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
@@ -86,6 +87,14 @@ class _Queue:
         self.batch = []
 
 
+class _Buffer(ProducerBuffer):
+    """Faust's buffer for `send_soon`; every message that comes in asks for its size, so that is made cheap."""
+
+    @property
+    def size(self) -> int:
+        return self.pending.qsize()
+
+
 class Producer(BaseProducer):
     """What `app.send` and `topic.send` end in."""
 
@@ -93,6 +102,8 @@ class Producer(BaseProducer):
 
     def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop | None = None, **kwargs: Any) -> None:
         super().__init__(transport, loop=loop, **kwargs)
+        self.buffer = _Buffer(loop=self.loop, beacon=self.beacon)
+        self.buffer.app = self.app
         self._id = uuid.uuid4().hex
         self._queues: dict[TP, _Queue] = {}
         self._turn = count()

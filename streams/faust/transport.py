@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+from faust.sensors import Monitor
 from faust.tables import TableManager
 from faust.transport import base
 from faust.transport.conductor import Conductor as BaseConductor
@@ -20,10 +21,11 @@ from yarl import URL
 from streams.codec import Fields
 from streams.connections import connect
 from streams.faust.consumer import Consumer
+from streams.faust.messages import StreamMessage, to_message
 from streams.faust.producer import Producer
 from streams.faust.refusals import check_settings
 from streams.faust.topics import Topic, Topics
-from streams.groups import GroupConsumer
+from streams.groups import Delivery, GroupConsumer
 
 
 class Conductor(BaseConductor):
@@ -65,6 +67,16 @@ class NoTables(TableManager):
         await self.recovery.start()
 
 
+class NoMonitor(Monitor):
+    """Faust's, without its account of each event: for apps whose events are counted elsewhere."""
+
+    def on_message_in(self, *args: Any) -> None:
+        """Not counted."""
+
+    def on_stream_event_in(self, *args: Any) -> None:
+        """Not counted."""
+
+
 class Transport(base.Transport):
     """Redis Streams. One connection pool, and the topics that the app uses."""
 
@@ -82,6 +94,8 @@ class Transport(base.Transport):
         """Group members by topic; a host may put its own here first."""
         self.concerns: Callable[[Fields], bool] | None = None
         """Entries that it answers with False are acknowledged unseen; None: all concern the app."""
+        self.to_message: Callable[[TP, Delivery, int], StreamMessage] = to_message
+        """What becomes of an entry; a host that reads the delivery itself needs no more than that."""
         self.member = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
     @classmethod

@@ -2,7 +2,8 @@
 
 A projection with files instead of tables. Its table holds how long each file is after the last
 committed batch: lines are written and fsynced inside the transaction, before it commits, and what
-lies behind the committed length is cut when following begins. Lines stand in the order in which
+lies behind the committed length is cut when following begins. A file that the table does not know
+yet (a new day, a rotated file) is first noted in the owner's lock file. Lines stand in the order in which
 events arrived; after a rebuild they are sorted by the events' time. Times are local.
 
 One process owns the files of a folder: it holds a lock there as long as it lives.
@@ -20,6 +21,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
+import orjson
 from sqlalchemy import BigInteger, Column, String, Text, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -61,6 +63,8 @@ class ActivityLogProjection(Projection):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._lock: IO[str] | None = None
+        # What we left each file as: (inode, length). Another state is noted before we append.
+        self._left: dict[Path, tuple[int, int]] = {}
 
     def wants(self, recorded: Recorded[Any]) -> bool:
         """Events that have a line."""
@@ -75,16 +79,18 @@ class ActivityLogProjection(Projection):
                 for leftover in folder.glob(f"*.log{tables.suffix}"):
                     leftover.unlink()
             return
-        for row in (await conn.execute(select(target))).all():
+        rows = (await conn.execute(select(target))).all()
+        self._cut_noted({row.inode for row in rows})
+        self._left.clear()
+        for row in rows:
             path = Path(row.path)
             building = _suffixed(path, "__next")
             if _inode(path) != row.inode and _inode(building) == row.inode:
                 building.replace(path)
             # Another inode: someone rotated the file; what is there now is theirs until we append.
-            if _inode(path) == row.inode and path.stat().st_size > row.length:
-                with path.open("r+b") as file:
-                    file.truncate(row.length)
-                    os.fsync(file.fileno())
+            if _inode(path) == row.inode:
+                _cut(path, row.length)
+                self._left[path] = (row.inode, path.stat().st_size)
 
     async def apply(self, conn: AsyncConnection, tables: Tables, events: Sequence[Recorded[Any]]) -> None:
         """Append the lines, make them durable, and take down the new lengths."""
@@ -102,8 +108,12 @@ class ActivityLogProjection(Projection):
         rows = []
         for (kind, path), written in lines.items():
             data = "".join(written).encode()
+            if not tables.suffix:
+                await asyncio.to_thread(self._note, path)
             length, inode = await asyncio.to_thread(_append, _suffixed(path, tables.suffix), data)
-            rows.append({"name": f"{kind}/{path.name}", "path": str(path), "length": length, "inode": _signed(inode)})
+            if not tables.suffix:
+                self._left[path] = (inode, length)
+            rows.append({"name": f"{kind}/{path.name}", "path": str(path), "length": length, "inode": inode})
         reach("activity_log.written")
         if rows:
             await upsert_many(conn, tables["activity_log_files"], rows)
@@ -125,7 +135,7 @@ class ActivityLogProjection(Projection):
             return
         for folder in (self.settings.logs, self.settings.notifier_logs):
             folder.mkdir(parents=True, exist_ok=True)
-        lock = (self.settings.logs / f".{UPLOADS}.lock").open("w")
+        lock = (self.settings.logs / f".{UPLOADS}.lock").open("a+")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -135,6 +145,31 @@ class ActivityLogProjection(Projection):
             ) from None
         self._lock = lock
 
+    def _note(self, path: Path) -> None:
+        """Before the first line in a file (or in one that someone else changed): note where it ended."""
+        path.touch()
+        stat = path.stat()
+        now = (tables.signed(stat.st_ino), stat.st_size)
+        if self._left.get(path) != now and self._lock is not None:
+            self._lock.write(orjson.dumps([str(path), *now]).decode() + "\n")
+            self._lock.flush()
+            os.fsync(self._lock.fileno())
+            _sync_folder(path.parent)
+
+    def _cut_noted(self, committed: set[int]) -> None:
+        """Cut what was written into files that no committed batch knows, and forget the notes."""
+        if self._lock is None:
+            return
+        self._lock.seek(0)
+        for line in self._lock.read().splitlines():
+            try:
+                path, inode, length = orjson.loads(line)
+            except ValueError:
+                continue  # killed while noting: nothing was written then
+            if inode not in committed and _inode(Path(path)) == inode:
+                _cut(Path(path), length)
+        self._lock.truncate(0)
+
     async def _forget_old(self, conn: AsyncConnection, tables: Tables, oldest: date) -> None:
         """Remove the notifier's files of days that are no longer kept."""
         for path in self.settings.notifier_logs.glob(f"*{NOTIFIER}"):
@@ -143,10 +178,6 @@ class ActivityLogProjection(Projection):
                 path.unlink(missing_ok=True)
                 target = tables["activity_log_files"]
                 await conn.execute(delete(target).where(target.c.name == f"notifier/{path.name}"))
-
-
-def _signed(inode: int) -> int:
-    return tables.signed(inode)
 
 
 def _day(found: re.Match[str]) -> date:
@@ -164,19 +195,27 @@ def _line(at: datetime, level: str, message: str) -> str:
 
 def _append(path: Path, data: bytes) -> tuple[int, int]:
     """Append durably; the file's length and inode afterwards."""
-    new = not path.exists()
     with path.open("ab") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
         stat = os.fstat(file.fileno())
-    if new:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    return stat.st_size, stat.st_ino
+    return stat.st_size, tables.signed(stat.st_ino)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _cut(path: Path, length: int) -> None:
+    if path.stat().st_size > length:
+        with path.open("r+b") as file:
+            file.truncate(length)
+            os.fsync(file.fileno())
 
 
 def _inode(path: Path) -> int | None:

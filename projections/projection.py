@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -142,11 +143,13 @@ Changes = Sequence[tuple[dict[str, Any] | None, dict[str, Any] | None]]
 
 def discover(settings: Settings) -> list[Projection]:
     """Every projection of this folder, by name. Raises TypeError where two have one name."""
-    for module in pkgutil.iter_modules(projections.__path__):
-        importlib.import_module(f"{projections.__name__}.{module.name}")
+    for found_module in pkgutil.iter_modules(projections.__path__):
+        importlib.import_module(f"{projections.__name__}.{found_module.name}")
     found: dict[str, type[Projection]] = {}
     for cls in _subclasses(Projection):  # type: ignore[type-abstract]
-        if not cls.__module__.startswith(projections.__name__ + ".") or not hasattr(cls, "name"):
+        module = sys.modules.get(cls.__module__)
+        ours = cls.__module__.startswith(projections.__name__ + ".") and getattr(module, cls.__name__, None) is cls
+        if not ours or not hasattr(cls, "name"):
             continue
         if found.setdefault(cls.name, cls) is not cls:
             raise TypeError(

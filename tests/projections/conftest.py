@@ -102,5 +102,3 @@ async def mariadb_world(
     """The same on MariaDB only."""
     async with world_at(make_settings(catalogue_url=mariadb_url, partitions=4), redis_url, rng) as made:
         yield made
-
-

@@ -95,7 +95,13 @@ async def test_rows_that_were_there_are_adopted_with_all_they_hold(world: World)
         catalogue = Catalogue(world.database, world.log)
         assert await catalogue.foreign_rows() == []
         (known,) = await catalogue.known(ROOT)
-        assert (known.id, known.number, known.relative, known.revision, known.present) == (video, 7, "old.mp4", 0, False)
+        assert (known.id, known.number, known.relative, known.revision, known.present) == (
+            video,
+            7,
+            "old.mp4",
+            0,
+            False,
+        )
         # The watcher finds the file: the row goes on, a new one gets the next number.
         await world.happenings.settle("old.mp4", number=7)
         await world.happenings.settle("new.mp4")

@@ -88,7 +88,7 @@ class Acknowledgements:
                 pipeline = self._redis.pipeline(transaction=False)
                 for owned, positions in done.items():
                     for start in range(0, len(positions), BATCH):
-                        ids = [f"{pos}-0" for pos in positions[start : start + BATCH]]
+                        ids = [b"%d-0" % pos for pos in positions[start : start + BATCH]]
                         pipeline.execute_command("XACK", self._keys.log(owned.partition), self._group, *ids)
                 answers = await pipeline.execute(raise_on_error=False)
                 for answer in answers:

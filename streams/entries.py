@@ -119,5 +119,4 @@ def entry_fields(flat: list[bytes]) -> dict[bytes, bytes]:
 
 def position(entry_id: bytes | str) -> int:
     """The position that an entry id `<pos>-0` is."""
-    text = entry_id if isinstance(entry_id, str) else entry_id.decode()
-    return int(text.partition("-")[0])
+    return int(entry_id.partition("-")[0] if isinstance(entry_id, str) else entry_id.partition(b"-")[0])

@@ -322,11 +322,14 @@ class GroupConsumer:
         ]
         rescans = [owned for owned in readable if owned.rescan is not None]
         if not rescans:
-            beyond = [FAR] * self._partitions
-            for owned in readable:
-                beyond[owned.lease.partition] = owned.position
-            await self._wait(beyond, timeout)
-            readable = [owned for owned in readable if self._reader.beyond(owned.lease.partition, owned.position)]
+            news = [owned for owned in readable if self._reader.beyond(owned.partition, owned.position)]
+            if not news:
+                beyond = [FAR] * self._partitions
+                for owned in readable:
+                    beyond[owned.partition] = owned.position
+                await self._wait(beyond, timeout)
+                news = [owned for owned in readable if self._reader.beyond(owned.partition, owned.position)]
+            readable = news
         if not readable:
             return []
         try:
@@ -396,15 +399,15 @@ class GroupConsumer:
         self, owned: Owned, entries: list[Any], again: bool, done: set[int], deliveries: list[Delivery]
     ) -> list[bytes]:
         """Add deliveries; answers with the ids that are no positions."""
-        odd = []
+        odd: list[bytes] = []
         if again and owned.rescan == ASKED:
             owned.rescan = position(entries[-1][0]) if entries else None
-        in_flight = owned.in_flight
+        in_flight, dropped = owned.in_flight, self._dropped
+        pos = owned.position
         for entry_id, flat in entries:
-            pos = position(entry_id)
-            if not again:
-                owned.position = pos
-            if not entry_id.endswith(b"-0"):
+            number, _, beside = entry_id.partition(b"-")
+            pos = int(number)
+            if beside != b"0":
                 odd.append(entry_id)
                 continue
             if pos in in_flight or pos in done:
@@ -413,10 +416,12 @@ class GroupConsumer:
                 self.ack_position(owned, pos)
                 continue
             in_flight.add(pos)
-            known = again and (owned.lease.partition, pos) in self._dropped
+            known = again and (owned.partition, pos) in dropped
             if known:
-                self._dropped.discard((owned.lease.partition, pos))
+                dropped.discard((owned.partition, pos))
             deliveries.append(Delivery(owned, pos, entry_fields(flat), again and not known))
+        if not again:
+            owned.position = pos
         return odd
 
     async def _leave_out(self, owned: Owned, odd: list[bytes]) -> None:

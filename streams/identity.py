@@ -6,6 +6,7 @@ and its sidecar keeps it from then on.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from functools import lru_cache
 
@@ -19,7 +20,7 @@ REGISTRY = "registry:videos"
 
 def event_id(subject: str, step: str, ordinal: int = 0) -> str:
     """The id of the event that `step` (what was done, why) writes about `subject`."""
-    return str(uuid.uuid5(_subject_namespace(subject), f"{step}#{ordinal}"))
+    return _named(_subject_namespace(subject), f"{step}#{ordinal}")
 
 
 def new_video_id() -> str:
@@ -32,7 +33,7 @@ def watched_video_id(root: str, relative: str, generation: int = 0) -> str:
 
     `generation` counts how often the file at this path was removed and another one came.
     """
-    return str(uuid.uuid5(_SPOOLHOUSE, f"watched\0{escape_path(root)}\0{escape_path(relative)}\0{generation}"))
+    return _named(_SPOOLHOUSE.bytes, f"watched\0{escape_path(root)}\0{escape_path(relative)}\0{generation}")
 
 
 def adopted_row_id(number: int) -> str:
@@ -51,5 +52,14 @@ def root_subject(root: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _subject_namespace(subject: str) -> uuid.UUID:
-    return uuid.uuid5(_SPOOLHOUSE, subject)
+def _subject_namespace(subject: str) -> bytes:
+    return bytes.fromhex(_named(_SPOOLHOUSE.bytes, subject).replace("-", ""))
+
+
+def _named(namespace: bytes, name: str) -> str:
+    """`str(uuid.uuid5(...))` in a quarter of the time: each event needs three of them."""
+    digest = bytearray(hashlib.sha1(namespace + name.encode(), usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import os
+from collections import deque
 from collections.abc import Iterable
 
 import structlog
@@ -43,6 +44,7 @@ class Intake:
         self._extensions = tuple(settings.watch_extensions)
         self._leases = leases
         self._fresh: dict[str, bool] = {}
+        self._order: deque[str] = deque()
         self._waiting: dict[str, Waiting] = {}
         self._due: list[tuple[float, str]] = []
         self._gone: dict[str, None] = {}
@@ -87,6 +89,7 @@ class Intake:
         """Look at a path soon. `checked`: a scan saw that no link leads out of the root."""
         if relative not in self._fresh and relative not in self._refused:
             self._fresh[relative] = checked
+            self._order.append(relative)
             self.enqueued += 1
 
     def knows(self, relative: str) -> bool:
@@ -153,7 +156,7 @@ class Intake:
                 batch[relative] = False
         fresh = 0
         while self._fresh and fresh < BATCH:
-            relative = next(iter(self._fresh))
+            relative = self._order.popleft()
             batch[relative] = self._fresh.pop(relative)
             fresh += 1
         return list(batch.items()), fresh

@@ -132,13 +132,8 @@ def scan(
     once, so that links among themselves cannot make it endless.
     """
     result = Scan(under, look_at_root(root))
-    linked = False
-    if under:
-        path, real = os.path.join(root, under), resolve_inside(root, under)
-        if real is None or _below(os.path.realpath(os.path.dirname(path)), real):
-            return result
-        linked = os.path.islink(path)
-    pending = [(under, linked)]
+    pending = _beginning(root, under)
+    seen = result.seen.add
     while pending:
         if stop():
             result.stopped = True
@@ -160,7 +155,20 @@ def scan(
                             found = entry.stat(follow_symlinks=False)
                         except OSError:
                             continue  # gone again between listing and looking
-                        _sort(prefix + name, found, known, result)
+                        relative = prefix + name
+                        file = known(relative)
+                        # Written out, as this is what nearly all files of a known root come to.
+                        if (
+                            file is not None
+                            and file.present
+                            and file.inode == found.st_ino
+                            and file.size == found.st_size
+                            and file.modified_ns == found.st_mtime_ns
+                            and file.device == found.st_dev
+                        ):
+                            seen(file.relative)
+                        else:
+                            _sort(relative, found, known, result)
         except (FileNotFoundError, NotADirectoryError):
             if not folder:
                 raise RootGoneError("the folder went away while it was listed") from None
@@ -168,6 +176,16 @@ def scan(
             result.unreadable.append(folder)
     result.changed.sort()
     return result
+
+
+def _beginning(root: str, under: str) -> list[tuple[str, bool]]:
+    """The folder to begin at, and whether a link led there; none where a link leads out, or in circles."""
+    path = os.path.join(root, under)
+    if under:
+        real = resolve_inside(root, under)
+        if real is None or _below(os.path.realpath(os.path.dirname(path)), real):
+            return []
+    return [(under, bool(under) and os.path.islink(path))]
 
 
 def _follow(
@@ -202,18 +220,11 @@ def _sort(relative: str, status: os.stat_result, known: Callable[[str], KnownFil
         return
     file = known(relative)
     if file is not None and file.present:
-        if (
-            file.inode == status.st_ino
-            and file.size == status.st_size
-            and file.modified_ns == status.st_mtime_ns
-            and file.device == status.st_dev
-        ):
-            result.seen.add(file.relative)
-            return
         found = Found(status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino)
         if same_file(file, found):
             result.seen.add(file.relative)
-            result.renumbered.append((file, found))
+            if (file.device, file.inode) != (found.device, found.inode):
+                result.renumbered.append((file, found))
             return
     result.changed.append(relative)
 

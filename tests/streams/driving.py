@@ -7,6 +7,7 @@ processor: both are small, and each of them has a number of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import signal
@@ -22,6 +23,7 @@ from typing import Any, Self
 
 from streams.codec import Recorded, recorded
 from streams.entries import Entry, NewEvent, new_event
+from streams.errors import LogUnavailableError
 from streams.events import EpochRaised, Event, VideoNumbered
 from streams.hosting import Host, hosted
 from streams.log import Log, open_log
@@ -76,14 +78,15 @@ async def working(
 async def eventually(
     condition: Callable[[], Any | Awaitable[Any]], *, timeout: float = PATIENCE, every: float = 0.02
 ) -> Any:
-    """Wait until the condition holds; answers with what it said."""
+    """Wait until the condition holds; answers with what it said. A log that is away just now says no."""
     deadline = time.monotonic() + timeout
     while True:
-        found = condition()
-        if inspect.isawaitable(found):
-            found = await found
-        if found:
-            return found
+        with contextlib.suppress(LogUnavailableError):
+            found = condition()
+            if inspect.isawaitable(found):
+                found = await found
+            if found:
+                return found
         if time.monotonic() > deadline:
             raise AssertionError(f"it did not come true within {timeout:g} s: {inspect.getsource(condition).strip()}")
         await asyncio.sleep(every)

@@ -96,7 +96,7 @@ class ActivityLogProjection(Projection):
         """Append the lines, make them durable, and take down the new lengths."""
         lines: dict[tuple[str, Path], list[str]] = defaultdict(list)
         # Dated files begin with the oldest day that is still kept.
-        oldest = date.today() - timedelta(days=KEPT_DAYS)
+        oldest = datetime.now().astimezone().date() - timedelta(days=KEPT_DAYS)
         for one in events:
             at = one.time.astimezone()
             for level, message in upload_lines(one):

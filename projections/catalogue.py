@@ -80,7 +80,7 @@ catalogue = tables.table(
     Index("ix_catalogue_relative", "relative", mysql_length=255),
 )
 
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = tables.utc(datetime(1970, 1, 1, tzinfo=UTC))
 _EMPTY: Row = {column.name: None for column in catalogue.columns}
 
 
@@ -151,7 +151,7 @@ def _settled(row: Row | None, recorded: Recorded[FileSettled]) -> Row:
     }
 
 
-def _moved(row: Row | None, recorded: Recorded[FileMoved]) -> Row:
+def _moved(_: Row | None, recorded: Recorded[FileMoved]) -> Row:
     event = recorded.event
     return {
         "root": escape_path(event.root),
@@ -161,11 +161,11 @@ def _moved(row: Row | None, recorded: Recorded[FileMoved]) -> Row:
     }
 
 
-def _removed(row: Row | None, recorded: Recorded[FileRemoved]) -> Row:
+def _removed(_: Row | None, recorded: Recorded[FileRemoved]) -> Row:
     return {"state": "removed", "removals": recorded.event.removal}
 
 
-def _returned(row: Row | None, recorded: Recorded[FileReturned]) -> Row:
+def _returned(_: Row | None, recorded: Recorded[FileReturned]) -> Row:
     event = recorded.event
     return {"root": escape_path(event.root), **_place(event.root, event.relative), **_identity(event)}
 
@@ -216,7 +216,7 @@ def _probe_failed(row: Row | None, recorded: Recorded[VideoProbeFailed]) -> Row:
     return {"probe_error": event.reason, "parked": None}
 
 
-def _parked(row: Row | None, recorded: Recorded[EntryParked]) -> Row:
+def _parked(_: Row | None, recorded: Recorded[EntryParked]) -> Row:
     return {"parked": f"{recorded.event.group}: {recorded.event.reason}"}
 
 

@@ -168,6 +168,7 @@ def _is_missing_table(error: exc.DBAPIError) -> bool:
 def _mysql_engine(url: str) -> AsyncEngine:
     # MySQL 8 warns at every upsert that VALUES(col) is deprecated; MariaDB does not know its replacement.
     warnings.filterwarnings("ignore", message=".*VALUES function.*deprecated")
+    warnings.filterwarnings("ignore", message=".*[Ii]nteger display width is deprecated")  # the contract says int(11)
     return create_async_engine(
         make_url(url).update_query_dict({"charset": "utf8mb4"}),
         connect_args={

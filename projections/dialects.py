@@ -39,7 +39,7 @@ class _Statement:
             for index, column in enumerate(table.columns)
             if (process := column.type.dialect_impl(dialect).bind_processor(dialect)) is not None
         ]
-        self._head = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))}) VALUES "
+        self._head = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))}) VALUES "  # noqa: S608
         self._mark = "%s" if mysql else "?"
         table_name = quote(table.name)
 
@@ -156,7 +156,7 @@ async def exclusive(database: Database, name: str, timeout: float = 600.0) -> As
 @asynccontextmanager
 async def _file_locked(path: str, timeout: float) -> AsyncIterator[None]:
     deadline = time.monotonic() + timeout
-    with open(path, "w") as file:
+    with open(path, "w") as file:  # noqa: ASYNC230 # an empty file, opened once
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

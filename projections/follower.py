@@ -78,7 +78,7 @@ class Follower:
         self._again = asyncio.Event()
         # Held while a batch is applied: whoever has it knows that the live tables stand still.
         self._still = asyncio.Lock()
-        self._prepared = self._swapped = False
+        self._prepared = self._swapped = self._served = False
 
     def status(self) -> ProjectionStatus:
         """What it is doing now."""
@@ -115,7 +115,7 @@ class Follower:
                 except GateClosedError as error:
                     self._stop(str(error), gate=True)
                     await self._pause(self.retry)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 # whatever it is stops this projection only, and is said
                     self._stop(str(error) if isinstance(error, SpoolhouseError) else f"{type(error).__name__}: {error}")
                     await self._pause(self.retry)
         finally:
@@ -134,6 +134,8 @@ class Follower:
 
     async def _open(self) -> None:
         """Make what is missing, rebuild what is of another version, and check the log against the checkpoint."""
+        if self._served:
+            await self._check_still_ours()
         if not self._prepared:
             async with exclusive(self._database, self.projection.name), self._still:
                 if await rebuild.prepare(self._database, self._feed.log, self.projection, self.tables):
@@ -162,8 +164,18 @@ class Follower:
             self._places, self._durable = list(checkpoint.places), list(checkpoint.places)
             self.positions = [place.pos for place in self._places]
         self.waiting = self.stopped = None
-        self.gate = False
+        self.gate, self._served = False, True
         await self._tell()
+
+    async def _check_still_ours(self) -> None:
+        """Two versions that run side by side must not rebuild each other's tables for ever: the older one stops."""
+        async with self._database.reading() as conn:
+            checkpoint = await checkpoints.load_if_there(conn, self.tables.checkpoint)
+        if checkpoint is not None and checkpoint.build != self.build:
+            raise InapplicableError(
+                "a Spoolhouse of another version, or with other settings, has taken over its tables: "
+                "end this process, or restart it to take them back"
+            )
 
     async def _compare(self, checkpoint: Checkpoint) -> None:
         """Raise GateClosedError unless the log is the one that the checkpoint was taken of."""

@@ -64,9 +64,9 @@ DDL = """CREATE TABLE IF NOT EXISTS `videos` (
 """The contract, to the letter."""
 
 SQLITE_DDL = (
-    "CREATE TABLE IF NOT EXISTS videos (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, main_dir VARCHAR(512) NULL, "
-    "des_video_path VARCHAR(1024) NOT NULL, status INTEGER DEFAULT 1, created_date DATETIME DEFAULT "
-    "(datetime('now', 'localtime')), des_url VARCHAR(1024) NULL)",
+    """CREATE TABLE IF NOT EXISTS videos (
+  id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, main_dir VARCHAR(512) NULL, des_video_path VARCHAR(1024) NOT NULL,
+  status INTEGER DEFAULT 1, created_date DATETIME DEFAULT (datetime('now', 'localtime')), des_url VARCHAR(1024) NULL)""",
     "CREATE INDEX IF NOT EXISTS idx_des_video_path ON videos (des_video_path)",
     "CREATE INDEX IF NOT EXISTS idx_status ON videos (status)",
 )
@@ -205,8 +205,7 @@ async def write_through(conn: AsyncConnection, changes: Sequence[tuple[Row | Non
         if now["des_video_path"] not in ours:
             raise InapplicableError(
                 f"row {number} of `videos` belongs to {now['des_video_path']!r}, written by someone else, where "
-                f"{after['des_video_path']!r} has to stand: give that row another id (UPDATE videos SET id = … WHERE id = "
-                f"{number}); Spoolhouse then goes on by itself"
+                f"{after['des_video_path']!r} has to stand: give that row another id, and Spoolhouse goes on by itself"
             )
         if names := _to_write(before, after, now):
             updates.setdefault(names, []).append(row)

@@ -48,14 +48,14 @@ class Projection(ABC):
         """Changes with the settings that the rows depend on: they are then rebuilt."""
         return ""
 
-    def wants(self, recorded: Recorded[Any]) -> bool:
+    def wants(self, recorded: Recorded[Any]) -> bool:  # noqa: ARG002 # the base takes everything
         """Whether it folds this event. What it does not want costs it nothing."""
         return True
 
-    async def prepare(self, database: Database, live: Tables) -> None:
+    async def prepare(self, database: Database, live: Tables) -> None:  # noqa: B027 # a hook that most leave empty
         """Once its tables are there, before it follows the log."""
 
-    async def opened(self, conn: AsyncConnection, tables: Tables) -> None:
+    async def opened(self, conn: AsyncConnection, tables: Tables) -> None:  # noqa: B027 # a hook that most leave empty
         """Each time that following (or building) begins, in the transaction that reads the checkpoint."""
 
     @abstractmethod
@@ -65,13 +65,15 @@ class Projection(ABC):
         Raises InapplicableError where one cannot be applied; the projection then stops and says so.
         """
 
-    async def before_swap(self, database: Database, live: Tables, following: Tables) -> None:
+    async def before_swap(  # noqa: B027 # a hook that most leave empty
+        self, database: Database, live: Tables, following: Tables
+    ) -> None:
         """Just before the next version's tables take the place of the live ones, which stand still.
 
         May run again, after a crash.
         """
 
-    def closed(self) -> None:
+    def closed(self) -> None:  # noqa: B027 # a hook that most leave empty
         """When following ends."""
 
 

@@ -80,7 +80,7 @@ class Catalogue:
 
     async def list(
         self,
-        filters: Filters = Filters(),  # noqa: B008 (frozen)
+        filters: Filters = Filters(),
         *,
         sort: Sort = "created",
         descending: bool = True,

@@ -241,7 +241,8 @@ async def compare(database: Database, live: Table, following: Table, limit: int 
             differences.append(f"{live.name}: {right_key} is only in the rebuilt table")
             right = await anext(theirs, None)
         else:
-            assert left is not None and right is not None
+            assert left is not None
+            assert right is not None
             for name in left:
                 if left[name] != right[name]:
                     differences.append(f"{live.name}: {left_key}: {name} is {left[name]!r}, rebuilt {right[name]!r}")

@@ -37,7 +37,7 @@ def url_settings(settings: Settings) -> str:
 
 def _below(path: str, folder: Path) -> str | None:
     base = posixpath.normpath(str(folder))
-    if base == "/" or path == base or path.startswith(base + "/"):
+    if path == base or path.startswith(base.rstrip("/") + "/"):
         return path[len(base) :] if base != "/" else path
     return None
 

@@ -52,7 +52,7 @@ class World:
         """A table's rows as the driver gives them."""
         quote = "`" if self.database.dialect == "mysql" else '"'
         async with self.database.reading() as conn:
-            found = await conn.exec_driver_sql(f"SELECT * FROM {quote}{table}{quote} ORDER BY {order}")  # noqa: S608
+            found = await conn.exec_driver_sql(f"SELECT * FROM {quote}{table}{quote} ORDER BY {order}")
             return [dict(row) for row in found.mappings()]
 
     async def sql(self, statement: str) -> None:

@@ -18,6 +18,7 @@ from typing import Protocol
 import structlog
 
 from streams.background import stop_if_cancelled
+from streams.crashpoints import reach
 from streams.entries import new_event
 from streams.errors import DependencyDownError, LogUnavailableError
 from streams.events import EpochRaised
@@ -101,10 +102,13 @@ class Gate:
                 epoch = max(await self._log.epoch(), await self._projections.highest_epoch()) + 1
                 await self._log.prepare()
                 await self._log.raise_epoch(epoch)
+                reach("gate.raised")
                 reappended = 0
                 for restore in self._restorers:
                     reappended += await restore()
+                reach("gate.restored")
                 await self._projections.rebuild_all()
+                reach("gate.rebuilt")
                 raised = EpochRaised(epoch=epoch, reason=reason, reappended=reappended)
                 await self._log.append(new_event(SUBJECT, raised, source="gate"))
             except (LogUnavailableError, DependencyDownError) as error:

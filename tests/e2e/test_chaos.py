@@ -138,7 +138,7 @@ def test_nothing_is_lost_or_doubled_while_servers_die(
         uploads = len(rows) - len(watched)
         assert len(load.acknowledged) <= uploads <= len(load.acknowledged) + load.unanswered
 
-        _the_log_is_dense(own_redis.url)
+        the_log_is_dense(own_redis.url)
         assert "the log lost its tail" not in running.output.read_text()
         for name in ("catalogue", "legacy_rows", "storage_stats", "timeline"):
             before = _settled(database, name, own_redis.url)
@@ -146,7 +146,8 @@ def test_nothing_is_lost_or_doubled_while_servers_die(
             assert _rows(database, f"SELECT * FROM {name} ORDER BY 1, 2") == before, name
 
 
-def _the_log_is_dense(url: str) -> None:
+def the_log_is_dense(url: str) -> None:
+    """Positions and versions without gaps, no id twice."""
     versions: dict[bytes, list[int]] = {}
     ids: Counter[bytes] = Counter()
     for partition in _log(url):

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
+from faust.exceptions import DecodeError
 from faust.streams import current_event
 from faust.transport.consumer import Consumer as BaseConsumer
 from faust.types import TP
@@ -285,7 +286,7 @@ class Consumer(BaseConsumer):
 
     async def on_task_error(self, exc: BaseException) -> None:
         """An agent raised: have its message delivered again, later each time, instead of losing it."""
-        event = current_event()
+        event = None if isinstance(exc, DecodeError) else current_event()  # Faust is done with what it cannot decode
         message = event.message if event else None
         if not isinstance(message, StreamMessage) or message.acked or message.tp not in self.held:
             return

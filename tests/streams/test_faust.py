@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -299,6 +300,23 @@ async def test_a_message_whose_agent_raised_comes_again(new_app: NewApp, redis: 
     assert tries[b"3"] == 3
 
 
+async def test_what_cannot_be_decoded_holds_nothing_up(new_app: NewApp, redis: Redis) -> None:
+    app = new_app(topic_partitions=1)
+    topic = app.topic("typed", value_type=int, value_serializer="json")
+    got: list[int] = []
+
+    @app.agent(topic)
+    async def collect(stream: Any) -> None:
+        async for number in stream:
+            got.append(number)  # noqa: PERF401
+
+    async with running(app):
+        for value in (b"1", b"nonsense", b"2"):
+            await app.send("typed", value=value, value_serializer="raw")
+        await eventually(lambda: got == [1, 2])
+        await eventually(lambda: _none(pending(redis, "typed", "shop", 1)))
+
+
 async def test_dropped_replies_double_nothing(new_app: NewApp, redis: Redis, redis_server: RedisServer) -> None:
     async with TcpProxy("127.0.0.1", redis_server.port) as proxy:
         app = new_app(broker=proxy.redis_url)
@@ -468,8 +486,18 @@ async def test_the_example_of_the_manual_runs(new_app: NewApp, redis: Redis, red
         process.send_signal(signal.SIGTERM)
         process.wait(30)
         await producer.stop()
+    for line in (ROOT / "docs" / "faust.md").read_text().splitlines():
+        if line.startswith("redis-cli "):
+            said = _redis_cli(redis_url, line)
+            assert said.returncode == 0, (line, said.stderr)
+            assert not said.stdout.startswith(("ERR", "NOGROUP", "WRONGTYPE")), (line, said.stdout)
     amounts = Counter(int(fields[b"value"]) for fields in await entries(redis, "bills"))
     assert amounts == Counter(range(5000))
+
+
+def _redis_cli(url: str, line: str) -> subprocess.CompletedProcess[str]:
+    arguments = shlex.split(line, comments=True)[1:]
+    return subprocess.run(["redis-cli", "-u", url, *arguments], capture_output=True, text=True, check=False, timeout=30)
 
 
 async def _count(redis: Redis, topic: str, count: int) -> bool:

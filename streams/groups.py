@@ -185,6 +185,7 @@ class GroupConsumer:
                 self._hand_over(owned)
         for partition in sorted(wanted - set(self.owned) - self._letting_go):
             acquired = await self._leases.acquire(partition)
+            reach("lease.acquired")
             if acquired is not None:
                 await self._take(Owned(acquired))
 

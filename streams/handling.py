@@ -264,7 +264,10 @@ class Handling:
                 await self._set_aside(fence, event, entry, failed + 1, parkings, end, reason, wait)
                 return
             self.handled += 1
-            if await self._advance(fence, entry.pos, due) <= 0:
+            reach("retry.before_advance")
+            left = await self._advance(fence, entry.pos, due)
+            reach("retry.after_advance")
+            if left <= 0:
                 return
             self._begun.discard((partition, entry.pos))
 
@@ -403,7 +406,10 @@ class Handling:
             retry_in=round(pause, 1),
         )
         self._block(entry)
-        return await self.retries.delay(fence, entry.pos, event.subject, entry.fields, attempt, time.time() + pause)
+        reach("retry.told")
+        answer = await self.retries.delay(fence, entry.pos, event.subject, entry.fields, attempt, time.time() + pause)
+        reach("retry.delayed")
+        return answer
 
     async def _park(
         self, fence: Fence, event: Recorded[Any], entry: Entry, attempts: int, parkings: int, reason: str
@@ -419,7 +425,10 @@ class Handling:
         _log.error("event parked", group=self._processor.group, subject=event.subject, reason=reason)
         self._block(entry)
         account = self._account(entry, event.subject, attempts, reason)
-        return await self.retries.park(fence, entry.pos, event.subject, entry.fields, account)
+        reach("retry.told_parked")
+        answer = await self.retries.park(fence, entry.pos, event.subject, entry.fields, account)
+        reach("retry.parked")
+        return answer
 
     async def _park_alone(self, fence: Fence, entry: Entry, reason: str) -> int:
         """Park an entry that cannot be decoded: it blocks nothing."""

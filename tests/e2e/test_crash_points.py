@@ -21,8 +21,10 @@ from tests.servers import RedisServer
 
 REPOSITORY = Path(__file__).parents[2]
 
-UPLOADING = ("storage.", "upload.")
-"""Steps of the API's; tests/processors/test_uploads.py kills at each of them."""
+UPLOADING = ("storage.", "upload.", "retry.")
+"""Steps of the API's and of failing work; tests/processors/test_uploads.py and
+tests/faults/test_crash_points.py kill at each of them.
+"""
 
 
 def _named_in(folder: str) -> set[str]:

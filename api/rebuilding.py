@@ -108,6 +108,6 @@ async def _answer(log: Log, runner: Runner, request: dict[str, Any]) -> None:
         await say({"end": True})
     except SpoolhouseError as error:
         await say({"error": str(error)})
-    except Exception as error:  # whatever it was, the person who asked is told and the worker goes on
+    except Exception as error:  # noqa: BLE001 - whatever it was, the person who asked is told and the worker goes on
         _log.exception("a rebuild that was asked for failed")
         await say({"error": f"{type(error).__name__}: {error}"})

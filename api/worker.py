@@ -14,7 +14,7 @@ import structlog
 
 from api import rebuilding
 from api.bootstrap import WorkerParts, worker_parts
-from streams.background import running
+from streams.background import running, stop_if_cancelled
 from streams.errors import DependencyDownError, LogUnavailableError, SettingsError
 from streams.exclusive import run_exclusively
 from streams.gate import Gate
@@ -96,23 +96,24 @@ def chosen(only: Collection[str]) -> list[Processor]:
 async def _run_sources(parts: WorkerParts, gate: Gate, member: str, settings: Settings) -> None:
     """Sources run while the gate is open: what they append rests on what the projections hold."""
     while True:
-        async with gate.while_open() as closed:
-            await _open_registry(parts)
-            loops = [
-                asyncio.create_task(run_exclusively(parts.log, source.name, member, settings.lease_ttl, source.run))
-                for source in parts.sources()
-            ]
-            closing = asyncio.create_task(closed.wait())
-            try:
-                done, _ = await asyncio.wait([closing, *loops], return_when=asyncio.FIRST_COMPLETED)
-                for ended in done:
-                    if ended is not closing and (error := ended.exception()):
-                        _log.error("a source failed; all are started again", error=repr(error), exc_info=error)
-                        await asyncio.sleep(5)
-            finally:
-                for task in (closing, *loops):
-                    task.cancel()
-                await asyncio.gather(closing, *loops, return_exceptions=True)
+        stop_if_cancelled()
+        closed = await gate.opened()
+        await _open_registry(parts)
+        loops = [
+            asyncio.create_task(run_exclusively(parts.log, source.name, member, settings.lease_ttl, source.run))
+            for source in parts.sources()
+        ]
+        closing = asyncio.create_task(closed.wait())
+        try:
+            done, _ = await asyncio.wait([closing, *loops], return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                if ended is not closing and (error := ended.exception()):
+                    _log.error("a source failed; all are started again", error=repr(error), exc_info=error)
+                    await asyncio.sleep(5)
+        finally:
+            for task in (closing, *loops):
+                task.cancel()
+            await asyncio.gather(closing, *loops, return_exceptions=True)
 
 
 async def _open_registry(parts: WorkerParts) -> None:

@@ -11,8 +11,7 @@ log itself says that all this happened. Uploads are taken all the while.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -55,6 +54,7 @@ class Gate:
     def __init__(self, log: Log, projections: Rebuildable, restorers: Sequence[Restorer]) -> None:
         self._log, self._projections, self._restorers = log, projections, restorers
         self._open = asyncio.Event()
+        self._closing = asyncio.Event()
         self.reason: str | None = "the log has not been compared with the checkpoints yet"
         """Why the gate is closed; None while it is open."""
 
@@ -66,33 +66,22 @@ class Gate:
             if closed:
                 await self._reopen(closed)
             elif not self._open.is_set() and await started():
-                self.reason = None
-                self._open.set()
+                self._let_in()
             await asyncio.sleep(0.2)
 
-    async def opened(self) -> None:
-        """Wait until the gate is open."""
+    async def opened(self) -> asyncio.Event:
+        """Wait until the gate is open. The event is set once it closes: stop then, and wait here again."""
         await self._open.wait()
+        return self._closing
 
-    @asynccontextmanager
-    async def while_open(self) -> AsyncIterator[asyncio.Event]:
-        """For work that must stop while the gate is closed: the event is set once it closes."""
-        await self.opened()
-        closed = asyncio.Event()
-        watcher = asyncio.create_task(self._watch(closed))
-        try:
-            yield closed
-        finally:
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
-
-    async def _watch(self, closed: asyncio.Event) -> None:
-        while self._open.is_set():
-            await asyncio.sleep(0.1)
-        closed.set()
+    def _let_in(self) -> None:
+        self.reason = None
+        self._closing = asyncio.Event()
+        self._open.set()
 
     async def _reopen(self, reason: str) -> None:
         self._open.clear()
+        self._closing.set()
         self.reason = reason
         _log.error("the log lost its tail: the gate is closed", reason=reason)
         pause = 0.5
@@ -118,6 +107,5 @@ class Gate:
                 pause = min(10.0, pause * 2)
             else:
                 _log.warning("the gate is open again", epoch=epoch, reappended=reappended, reason=reason)
-                self.reason = None
-                self._open.set()
+                self._let_in()
                 return

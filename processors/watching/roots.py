@@ -103,7 +103,8 @@ class WatchedRoot:
         self._questions = Questions(self._log, self.root, self._registrar, self._intake)
         self._state = lambda: self._questions.state
         self._listening = Listening(self._settings, self.root, self._threads, self)
-        self._scanning, self._scanned, self._look = None, None, None
+        self._scanning, self._scanned, self._look, self._heard = None, None, None, None
+        self._gone, self._rescan = False, False
         self._next_scan = self._next_check = float("inf")
         await self._load()
         await self._questions.open()

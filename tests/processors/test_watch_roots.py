@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from processors.watching.holds import confirm_hold, held_roots, reject_hold
+from processors.watching.roots import WatchedRoot
 from streams.errors import NotFoundError
 from streams.events import RootReleased, RowAdopted, VideoProbed
 from streams.identity import REGISTRY, watched_video_id
@@ -559,6 +560,26 @@ async def test_a_root_that_is_gone_is_held_until_it_is_back(watched: Watched, ro
         await watched.becomes(*names, "new.mp4")
     [answer] = [entry.event for entry in await watched.root_events() if isinstance(entry.event, RootReleased)]
     assert answer.answer == "returned"
+
+
+async def test_the_same_source_may_run_again_when_its_lease_is_back(watched: Watched, root: Path):
+    write(root / "a.mp4")
+    source = WatchedRoot(watched.log, watched.settings, root, watched.files)
+    for round_, name in enumerate(("b.mp4", "c.mp4")):
+        task = asyncio.create_task(source.run())
+        await until(lambda: includes(watched, {"a.mp4"}))
+        write(root / name)
+        await until(lambda name=name: includes(watched, {name}))
+        os.rename(root, root.with_name("away"))
+        await until(lambda round_=round_: held_times(watched, round_ + 1))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        os.rename(root.with_name("away"), root)
+    assert await watched.present() == {"a.mp4", "b.mp4", "c.mp4"}
+
+
+async def held_times(watched: Watched, times: int) -> bool:
+    return (await watched.root_types()).count("RootHeld") == times
 
 
 async def released(watched: Watched) -> bool:

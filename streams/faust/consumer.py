@@ -22,6 +22,7 @@ from faust.types import TP
 from streams.background import running
 from streams.errors import LogUnavailableError
 from streams.faust.messages import StreamMessage, to_message
+from streams.faust.offsets import Acknowledging, Nothing
 from streams.faust.refusals import check_tables, check_topic
 from streams.faust.topics import Topic
 from streams.groups import Delivery, GroupConsumer, Owned
@@ -48,10 +49,10 @@ class Consumer(BaseConsumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # (*) Offsets decide nothing here: Redis knows each entry that is not acknowledged.
-        nothing: Any = _Nothing()
+        nothing: Any = Nothing()
         self._read_offset = self._committed_offset = nothing
         # (*) Faust acknowledges by appending to `_acked[tp]`; the Cython stream does so without calling `ack`.
-        acknowledging: Any = _Acknowledging(self)
+        acknowledging: Any = Acknowledging(self.acknowledged)
         self._acked = self._acked_index = acknowledging
         self.held: dict[TP, Owned] = {}
         self._following: dict[str, asyncio.Future[None]] = {}
@@ -394,47 +395,3 @@ class Consumer(BaseConsumer):
         """Make a topic; one that exists keeps its partitions."""
         check_topic(topic, compacting=options.get("compacting"))
         await self.transport.declare(topic, partitions)
-
-
-class _Nothing(dict[TP, None]):
-    """Answers None for every partition, whatever is put in."""
-
-    def __missing__(self, tp: TP) -> None:
-        return None
-
-    def __setitem__(self, tp: TP, offset: Any) -> None:
-        pass
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-
-class _Acknowledging(dict[TP, "_Sink"]):
-    """Stands where Faust keeps lists and sets of acknowledged offsets."""
-
-    def __init__(self, consumer: Consumer) -> None:
-        super().__init__()
-        self._consumer = consumer
-
-    def __missing__(self, tp: TP) -> _Sink:
-        sink = self[tp] = _Sink(self._consumer, tp)
-        return sink
-
-
-class _Sink:
-    """The list and the set of one partition: what is put in goes to the group at once."""
-
-    __slots__ = ("_consumer", "_tp")
-
-    def __init__(self, consumer: Consumer, tp: TP) -> None:
-        self._consumer, self._tp = consumer, tp
-
-    def __contains__(self, offset: int) -> bool:
-        return False
-
-    def add(self, offset: int) -> None:
-        """The index; `append` follows."""
-
-    def append(self, offset: int) -> None:
-        """Acknowledged."""
-        self._consumer.acknowledged(self._tp, offset)

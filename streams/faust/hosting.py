@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from streams.entries import Fence
+from streams.errors import SpoolhouseError
 from streams.groups import Delivery, Owned
 from streams.handling import Source
 from streams.hosting import Host, at_work
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 STOP_TIMEOUT = 10.0
 """Seconds that an App gets to stop, once everything was given back."""
 
-RESTART_PAUSE = 1.0
-"""Seconds until an App that crashed is started again."""
-
 _log = structlog.get_logger(__name__)
 
 
@@ -40,23 +38,17 @@ class FaustHost(Host):
         super().__init__(processor, log, services, settings, member)
         self._log = log
         self.app: Any = None
-        """The App at work; a new one after a crash."""
+        """The App at work."""
 
     def _source(self) -> Source:
         return _ThroughFaust(self)
 
     async def _feed(self) -> None:
-        while not self._stopping:
-            app = self.app = self._new_app()
-            try:
-                await app.start()
-                await app.wait_until_stopped()
-            finally:
-                if not self._stopping:
-                    await self._stop_app()
-            if not self._stopping:
-                _log.error("Faust App crashed, a new one is started", group=self.processor.group)
-                await asyncio.sleep(RESTART_PAUSE)
+        app = self.app = self._new_app()
+        await app.start()
+        await app.wait_until_stopped()
+        if not self._stopping:  # whoever runs us ends, and is started again
+            raise app.crash_reason or SpoolhouseError(f"the Faust App of {self.processor.group} stopped by itself")
         await asyncio.Event().wait()
 
     def _new_app(self) -> Any:

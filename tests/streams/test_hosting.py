@@ -397,3 +397,11 @@ async def test_a_replys_loss_doubles_nothing(hosting: Hosting, settings: Setting
             assert await results(near, "a") == list(range(30))
             assert await results(near, "b") == list(range(1, 30))
         assert proxy.dropped > 3
+
+
+async def test_a_faust_app_that_crashes_is_not_left_dead_in_silence(log: Log, settings: Settings) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with hosted_by_faust(Work().processor, log, {}, settings, "one") as host:
+            await eventually(lambda: host.app is not None and host.app.consumer.held)
+            await host.app.crash(ZeroDivisionError("a fault in Faust"))
+            await asyncio.Event().wait()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.codec import Recorded
-from streams.errors import LogUnavailableError, TransientError
+from streams.errors import LogUnavailableError, PoisonError, TransientError
 from streams.events import Event
 from streams.hosting import hosted
 from streams.log import Log, open_log
@@ -33,6 +33,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True, help="where effects are noted")
     parser.add_argument("--member", required=True)
     parser.add_argument("--group", default="test")
+    parser.add_argument("--host", choices=("core", "faust"), default="core")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--ttl", type=float, default=1.0, help="of leases, seconds")
     parser.add_argument("--attempts", type=int, default=5)
@@ -44,6 +45,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=0.0, help="seconds that handling takes")
     parser.add_argument("--crash-on", type=int, default=-1, help="the number that kills the worker")
     parser.add_argument("--fail-on", type=int, default=-1, help="the number that fails at its first attempt")
+    parser.add_argument("--poison-on", type=int, default=-1, help="the number that is parked at once, the first time")
     parser.add_argument("--hang-on", type=int, default=-1, help="the number that takes a minute, once")
     return parser.parse_args()
 
@@ -72,16 +74,27 @@ async def main(asked: argparse.Namespace) -> None:
             await asyncio.sleep(60)
         if number == asked.fail_on and context.attempt == 1:
             raise TransientError("it does not work the first time", retry_after=0.05)
+        if number == asked.poison_on and not (asked.folder / "repaired").exists():
+            raise PoisonError("it will never work")
         await asyncio.sleep(asked.pause)
         effects.do(event)
         yield answer(event)
 
     async with open_log(settings, asked.url) as log:
-        async with hosted(processor(handle, asked.group), log, {}, settings, asked.member):
+        async with host(asked.host)(processor(handle, asked.group), log, {}, settings, asked.member):
             producing = asyncio.create_task(produce(log, asked))
             await stop.wait()
             producing.cancel()
             await asyncio.gather(producing, return_exceptions=True)
+
+
+def host(name: str) -> Any:
+    """What runs the processor."""
+    if name == "core":
+        return hosted
+    from streams.faust.hosting import hosted_by_faust
+
+    return hosted_by_faust
 
 
 async def produce(log: Log, asked: argparse.Namespace) -> None:

@@ -26,8 +26,9 @@ from projections.projection import discover
 from projections.queries import Catalogue
 from projections.runner import Runner
 from projections.timeline import history
+from streams.faust.hosting import hosted_by_faust
 from streams.gate import Restorer
-from streams.hosting import Host, hosted
+from streams.hosting import Host
 from streams.log import Log, open_log
 from streams.paths import escape_path
 from streams.processing import Processor
@@ -176,7 +177,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
             restorers=(reconciler.reappend_all, registry.restore),
             services={Prober: prober},
             sources=sources,
-            hosted=hosted,
+            hosted=hosted_by_faust,
             warnings=lambda: [one.held for one in watched if one.held],
         )
 

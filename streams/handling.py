@@ -293,8 +293,10 @@ class Handling:
             except DependencyDownError as error:
                 await self.breaker.failed(str(error))
                 continue
-            except asyncio.CancelledError:
+            except asyncio.CancelledError as error:
                 await self.breaker.abandoned()
+                if not _cancelled():  # not we, but something that the processor waited for
+                    return _End.AGAIN, f"{type(error).__name__}: something it waited for was cancelled", None
                 await self._stopped(event)
                 raise
             except (FencedError, LogUnavailableError):
@@ -459,6 +461,11 @@ class Handling:
 def _told(reason: str) -> str:
     """A reason as JSON can hold it: error messages may name files whose names are not UTF-8."""
     return reason[:REASON].encode("utf-8", "backslashreplace").decode()
+
+
+def _cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _died(deaths: int) -> str:

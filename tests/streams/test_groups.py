@@ -398,6 +398,25 @@ async def test_reasons_that_are_not_utf8_are_told_all_the_same(
             assert await log.wait_for("video-0", {"EpochRaised"}, timeout=30)
 
 
+async def test_cancelled_subtask_is_a_failure_like_any_other(settings: Settings, log: Log, redis_url: str) -> None:
+    """A processor waits for something that is cancelled under it: its event is tried again, and nothing overtakes."""
+    seen: list[tuple[int, int]] = []
+
+    async def handle(event: Recorded[Any], context: Context) -> AsyncIterator[Event]:
+        seen.append((int(event.event.video), context.attempt))
+        if seen == [(0, 1)]:
+            inner = asyncio.create_task(asyncio.sleep(60))
+            inner.cancel()
+            await inner
+        async for one in answering()(event, context):
+            yield one
+
+    async with working(handle, settings, redis_url):
+        await log.append_all([numbered("video-0", n) for n in range(3)])
+        await check_all(log, 1, 3)
+    assert seen == [(0, 1), (0, 2), (1, 1), (2, 1)]
+
+
 async def test_many_retries_of_many_subjects(settings: Settings, log: Log, redis_url: str, rng: random.Random) -> None:
     """Each event fails a few times: each attempt is told once, every subject stays in order."""
     failures = {(s, n): rng.randrange(3) for s in range(12) for n in range(5)}

@@ -75,19 +75,18 @@ class Appender:
         """Append events; for each where it stands, or why it was refused.
 
         Raises LogUnavailableError when Redis could not be reached within `timeout` seconds (some
-        may be appended all the same: append them again), ValueError for what cannot be encoded.
+        may be appended all the same: append them again), ValueError for what cannot be encoded (the
+        events some hundred places before it may be appended).
         """
-        by_partition: dict[int, list[int]] = {}
-        for index, new in enumerate(news):
-            by_partition.setdefault(partition_of(new.subject, self._partitions), []).append(index)
         batches: list[tuple[list[int], _Batch]] = []
-        for partition, indices in by_partition.items():
-            for start in range(0, len(indices), BATCH):
-                part = indices[start : start + BATCH]
-                batches.append((part, _Batch(self._keys, partition, [news[i] for i in part])))
         try:
             async with asyncio.timeout(timeout):
-                await self._enqueue([batch for _, batch in batches], len(news))
+                for start in range(0, len(news), BATCH):
+                    if start:
+                        await asyncio.sleep(0)  # Redis works on the first of them while the rest is encoded
+                    made = self._batches(news, range(start, min(start + BATCH, len(news))))
+                    batches += made
+                    await self._enqueue([batch for _, batch in made])
                 answers = await asyncio.gather(*(batch.outcome for _, batch in batches))
         except TimeoutError:
             raise LogUnavailableError(
@@ -102,10 +101,20 @@ class Appender:
                 results[index] = one
         return [one for one in results if one is not None]
 
-    async def _enqueue(self, batches: list[_Batch], count: int) -> None:
+    def _batches(self, news: Sequence[NewEvent], indices: range) -> list[tuple[list[int], _Batch]]:
+        """These events by partition, encoded; with each batch the indices of its events."""
+        by_partition: dict[int, list[int]] = {}
+        for index in indices:
+            by_partition.setdefault(partition_of(news[index].subject, self._partitions), []).append(index)
+        return [
+            (part, _Batch(self._keys, partition, [news[index] for index in part]))
+            for partition, part in by_partition.items()
+        ]
+
+    async def _enqueue(self, batches: list[_Batch]) -> None:
         async with self._room:
             await self._room.wait_for(lambda: self._count < WAITING)
-            self._count += count
+            self._count += _size(batches)
         self._waiting.extend(batches)
         self._wake.set()
 

@@ -6,6 +6,7 @@ complete is compared with what is known and registered.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import os
 from collections import deque
@@ -29,6 +30,12 @@ a rename may still come."""
 
 PATIENCE = 10.0
 """Seconds that removals wait for quiet at the most."""
+
+LOOKS = 4 * BATCH
+"""Files that are looked at together."""
+
+TURNS = 5
+"""Times that so many are registered before the root gets its other work done."""
 
 CROWD = 100
 """From so many waiting files on, each is looked at less often."""
@@ -115,12 +122,29 @@ class Intake:
 
     async def step(self) -> None:
         """Look at what is due (some of it) and register what is complete."""
+        looking = self._look_at_next()
+        try:
+            for turn in range(TURNS):
+                if looking is None:
+                    return
+                looks, fresh = await looking
+                settled, settled_by = self._judge(looks)
+                # While the log takes these, the next are looked at.
+                looking = self._look_at_next() if turn < TURNS - 1 and fresh == LOOKS else None
+                await self._register(settled, settled_by)
+                self.taken += fresh
+        finally:
+            if looking is not None:
+                looking.cancel()
+
+    def _look_at_next(self) -> asyncio.Task[tuple[list[tuple[str, Look]], int]] | None:
+        """Begin to look at the next paths; None where there are none."""
         batch, fresh = self._take()
-        if batch:
-            looks = await self._threads.run(_look_all, self._root, batch, self._leases)
-            settled, settled_by = self._judge(looks)
-            await self._register(settled, settled_by)
-            self.taken += fresh
+
+        async def look() -> tuple[list[tuple[str, Look]], int]:
+            return await self._threads.run(_look_all, self._root, batch, self._leases), fresh
+
+        return asyncio.create_task(look()) if batch else None
 
     async def removals(self) -> list[KnownFile]:
         """Known files that are gone for certain, once things are quiet; empty before that."""
@@ -150,12 +174,12 @@ class Intake:
         """The next paths to look at, and how many of them were just handed in."""
         now, _ = times()
         batch: dict[str, bool] = {}
-        while self._due and self._due[0][0] <= now and len(batch) < BATCH:
+        while self._due and self._due[0][0] <= now and len(batch) < LOOKS:
             due, relative = heapq.heappop(self._due)
             if (waiting := self._waiting.get(relative)) and waiting.due == due:
                 batch[relative] = False
         fresh = 0
-        while self._fresh and fresh < BATCH:
+        while self._fresh and fresh < LOOKS:
             relative = self._order.popleft()
             batch[relative] = self._fresh.pop(relative)
             fresh += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -42,6 +43,9 @@ SettledBy = Literal["lease", "stillness", "scan"]
 
 BATCH = 500
 """Events that are appended together."""
+
+UNDER_WAY = 2
+"""Batches that wait for the log at once, where there are many."""
 
 SPOKEN = 20
 """Files of one batch that are logged one by one; more are counted."""
@@ -78,18 +82,46 @@ class Registrar:
 
         Waits for the log as long as it takes. `cause` is a person's answer that led to removals.
         """
-        ids = {settle.relative: self._id(settle) for settle in changes.settled}
-        numbers = await self._numbers([ids[settle.relative] for settle in changes.settled if not _number_of(settle)])
         steps = [self._moved(move.known, move.relative, move.found) for move in changes.moved]
-        steps += [self._settled(settle, ids, numbers, settled_by[settle.relative]) for settle in changes.settled]
-        steps += [self._returned(back.known, back.found) for back in changes.returned]
+        again = await self._append(steps)
+        again += await self._settle(changes.settled, settled_by)
+        steps = [self._returned(back.known, back.found) for back in changes.returned]
         steps += [self._removed(known, cause) for known in changes.removed]
+        return again + await self._append(steps)
+
+    async def _settle(self, settled: list[Settle], settled_by: Mapping[str, SettledBy]) -> list[str]:
+        """Number files and append them. While the log takes one batch, others are made ready."""
         again: list[str] = []
-        for start in range(0, len(steps), BATCH):
-            again += await self._append(steps[start : start + BATCH])
+        parts = [settled[start : start + BATCH] for start in range(0, len(settled), BATCH)]
+        ids = [{settle.relative: self._id(settle) for settle in part} for part in parts]
+        numbering: deque[asyncio.Task[dict[str, int]]] = deque()
+        appending: deque[asyncio.Task[list[str]]] = deque()
+        try:
+            for at, part in enumerate(parts):
+                while len(numbering) < UNDER_WAY and at + len(numbering) < len(parts):
+                    ahead = at + len(numbering)
+                    new = [ids[ahead][settle.relative] for settle in parts[ahead] if not _number_of(settle)]
+                    numbering.append(asyncio.create_task(self._numbers(new)))
+                numbers = await numbering.popleft()
+                steps = [self._settled(settle, ids[at], numbers, settled_by[settle.relative]) for settle in part]
+                if len(appending) == UNDER_WAY:
+                    again += await appending.popleft()
+                appending.append(asyncio.create_task(self._append(steps)))
+            while appending:
+                again += await appending.popleft()
+        finally:
+            for task in (*numbering, *appending):
+                task.cancel()
         return again
 
     async def _append(self, steps: list[_Step]) -> list[str]:
+        """Append in batches; the paths that must be looked at again."""
+        again: list[str] = []
+        for start in range(0, len(steps), BATCH):
+            again += await self._append_batch(steps[start : start + BATCH])
+        return again
+
+    async def _append_batch(self, steps: list[_Step]) -> list[str]:
         answers = await patiently(lambda: self._log.try_append_all([step.new for step in steps]))
         again: list[str] = []
         done: list[_Step] = []

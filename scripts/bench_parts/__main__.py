@@ -48,7 +48,9 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of: {', '.join(PARTS)} (all)")
-    parser.add_argument("--quick", action="store_true", help="less of everything: minutes instead of a quarter of an hour")
+    parser.add_argument(
+        "--quick", action="store_true", help="less of everything: minutes instead of a quarter of an hour"
+    )
     parser.add_argument("--write", action="store_true", help=f"put the figures into {DOCUMENT.name}")
     arguments = parser.parse_args()
     if unknown := [part for part in arguments.parts if part not in PARTS]:

@@ -12,7 +12,6 @@ from scripts.bench_parts import worlds
 from scripts.bench_parts.happenings import stored_videos
 from scripts.bench_parts.processes import run_loop
 from scripts.bench_parts.rows import Row, Size, rate_row
-from streams.connections import connect
 from streams.entries import NewEvent
 from streams.keys import partition_of
 from streams.log import open_log
@@ -43,7 +42,7 @@ async def _measured(
 ) -> tuple[list[float], list[float]]:
     ours: list[float] = []
     peer: list[float] = []
-    plain = connect(url)
+    plain = Redis.from_url(url)
     fields = [_flat(new) for new in news]
     try:
         for _ in range(rounds):

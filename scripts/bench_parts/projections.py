@@ -77,13 +77,13 @@ async def _rates(
     rates: dict[str, list[float]] = {"live": [], "rebuild": [], "all": [], "peer": []}
     statements: dict[str, int] = {}
     for _ in range(rounds):
-        for name in rates:
+        for name, found in rates.items():
             server.new_database("bench")
             async with open_log(settings, redis_url) as log, open_database(settings) as database:
                 await log.redis.flushall()
                 if name == "peer":
                     await _append(log, events)
-                    rates[name].append(await _peer(log, server))
+                    found.append(await _peer(log, server))
                     statements[name] = -(-events // ROWS)
                     continue
                 wanted = discover(settings) if name == "all" else [CatalogueProjection(settings)]
@@ -98,14 +98,14 @@ async def _rates(
                 else:
                     seconds = await _followed(Runner(log, database, wanted))
                 statements[name] = await _inserts(server) - before
-                rates[name].append(events / seconds)
+                found.append(events / seconds)
     return rates, statements
 
 
 async def _made(runner: Runner) -> None:
     """Let the runner make its tables while the log is empty, so that later it follows and does not rebuild."""
     async with running(runner.run()), asyncio.timeout(WITHIN):
-        while any(one.waiting or one.stopped for one in runner.status()):
+        while any(one.waiting or one.stopped for one in runner.status()):  # noqa: ASYNC110 - it has no event to tell
             await asyncio.sleep(0.01)
 
 

@@ -46,7 +46,7 @@ def run(size: Size) -> list[Row]:
         run_loop(_follow, settings, server.url, files)
         seconds: list[dict[str, float]] = []
         for _ in range(3):
-            seconds.append(in_child(_second, settings, server.url, files))
+            seconds.append(in_child(_second, settings, server.url))
             finds.append(_find(root))
         find = statistics.median(finds)
         with worlds.redis(place / "plain") as other:
@@ -105,9 +105,9 @@ async def _prepare(settings: Settings, url: str) -> None:
     async with open_log(settings, url) as log, open_database(settings) as database:
         runner = Runner(log, database, discover(settings))
         async with running(runner.run()):
-            await _applied(log, runner)
+            await _applied(runner)
             await Registry(log, Catalogue(database, log), [str(settings.watch_roots[0])]).open()
-            await _applied(log, runner)
+            await _applied(runner)
 
 
 async def _follow(settings: Settings, url: str, files: int) -> None:
@@ -115,13 +115,13 @@ async def _follow(settings: Settings, url: str, files: int) -> None:
     async with open_log(settings, url) as log, open_database(settings) as database:
         runner = Runner(log, database, discover(settings))
         async with running(runner.run()):
-            await _applied(log, runner)
+            await _applied(runner)
         found = await Catalogue(database).totals("watch")
         if found.count != files:
             raise RuntimeError(f"{found.count} of {files} files came into the catalogue")
 
 
-async def _applied(log: Log, runner: Runner) -> None:
+async def _applied(runner: Runner) -> None:
     if not await runner.caught_up(WITHIN):
         raise RuntimeError(f"the projections did not catch up: {runner.status()}")
 
@@ -135,7 +135,7 @@ async def _first(settings: Settings, url: str, files: int) -> dict[str, float]:
     return await _started(settings, url, done)
 
 
-async def _second(settings: Settings, url: str, files: int) -> dict[str, float]:
+async def _second(settings: Settings, url: str) -> dict[str, float]:
     """Watch until the first scan was judged."""
 
     async def done(_: Log, watched: WatchedRoot) -> bool:
@@ -155,7 +155,7 @@ async def _started(settings: Settings, url: str, done: Any) -> dict[str, float]:
                 if time.monotonic() > deadline:
                     raise TimeoutError("the scan did not end")
                 peak = max(peak, resident(os.getpid()))
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
             seconds = time.perf_counter() - began
         return {"seconds": seconds, "memory": max(peak, resident(os.getpid())), "bare": bare}
 

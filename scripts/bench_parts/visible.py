@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import pairwise
+from pathlib import Path
 
 import aiohttp
 
@@ -121,9 +123,8 @@ def _idle(running: Installed, seconds: float) -> dict[str, float]:
 
 def _name(pid: int) -> str:
     """`api`, `worker`, `up`, `redis-server`, …: what tells the processes apart."""
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        words = [word.decode(errors="replace") for word in file.read().split(b"\0") if word]
-    for before, word in zip(words, words[1:], strict=False):
+    words = [word.decode(errors="replace") for word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if word]
+    for before, word in pairwise(words):
         if before in {"api.cli", "-m"} and word != "api.cli":
             return word
     return words[0].split()[0].rsplit("/", 1)[-1] if words else str(pid)

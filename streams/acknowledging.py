@@ -60,6 +60,10 @@ class Acknowledgements:
         else:
             done.append(pos)
 
+    def forget(self, owned: Flying) -> None:
+        """Do not tell what was done in a partition: its positions mean other entries by now."""
+        self._done.pop(owned, None)
+
     async def run(self) -> None:
         """Tell Redis what is done, for ever."""
         while True:

@@ -66,13 +66,18 @@ class Delivery:
 class Owned:
     """A partition that is ours just now."""
 
-    __slots__ = ("_landed", "in_flight", "lease", "leaving", "lost", "partition", "paused", "position", "rescan")
+    __slots__ = (
+        "_landed", "in_flight", "lease", "leaving", "lost", "nothing_until", "partition", "paused", "position", "rescan",
+        "void",
+    )  # fmt: skip
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.partition = lease.partition
         self.position = 0
         """The last position that was delivered to the group."""
+        self.nothing_until = 0
+        """Up to here nothing was left to deliver when we asked; may lie beyond `position`."""
         self.rescan: int | None = 0
         """Where the reading of pending entries stands; None when all are in flight."""
         self.in_flight: set[int] = set()
@@ -80,7 +85,14 @@ class Owned:
         self.lost = False
         self.paused = False
         """Whoever takes its entries has enough of them: none are fetched (see `resume`)."""
+        self.void = False
+        """Its positions mean other entries by now: what was done with the former ones acknowledges nothing."""
         self._landed: set[int] | None = None
+
+    @property
+    def asked_until(self) -> int:
+        """What lies beyond this has not been asked for."""
+        return max(self.position, self.nothing_until)
 
     def landed(self, positions: Iterable[int]) -> None:
         """These entries are done and Redis knows it."""
@@ -138,6 +150,9 @@ class GroupConsumer:
         self._beating = asyncio.Lock()
         self._letting_go: set[int] = set()
         """Partitions that were lost, and whose work has not ended yet."""
+        self._doubtful = False
+        """A connection broke: Redis may not be where we left it."""
+        self._breaks_known = reader.breaks
 
     # ------------------------------------------------------------ ownership
 
@@ -154,7 +169,8 @@ class GroupConsumer:
                 async with asyncio.timeout(max(5.0, 2 * self._beat_every)), self._beating:
                     await self._beat()
                     beats += 1
-                    if beats % AUDIT_EVERY == 0:
+                    if self._doubtful or self._breaks_known != self._reader.breaks or beats % AUDIT_EVERY == 0:
+                        self._doubtful, self._breaks_known = False, self._reader.breaks
                         await self._audit()
                 if not connected:
                     _log.info("Redis connection successful", group=self.group)
@@ -265,30 +281,57 @@ class GroupConsumer:
         return 0
 
     async def _audit(self) -> None:
-        """Read pending entries again where Redis knows of some that are not in flight here.
+        """Compare what Redis says of our partitions with what we believe.
 
-        None should be: every known way to strand one is closed. This finds the unknown ones.
+        Pending entries that are not in flight here are read again. None should be: every known way to
+        strand one is closed, and this finds the unknown ones. A group that stands before what was
+        delivered to us belongs to a log that lost its tail: its positions mean other entries now.
         """
-        audited = [owned for owned in self.owned.values() if owned.rescan is None and not owned.leaving]
+        audited = [(owned, owned.position) for owned in self.owned.values() if not owned.leaving]
         if not audited:
             return
         with told_plainly():
             pipeline = self._redis.pipeline(transaction=False)
-            for owned in audited:
-                pipeline.execute_command("XPENDING", self._keys.log(owned.lease.partition), self.group)
+            for owned, _ in audited:
+                pipeline.execute_command("XINFO GROUPS", self._keys.log(owned.partition))
             answers = await pipeline.execute(raise_on_error=False)
-        for owned, answer in zip(audited, answers, strict=True):
-            pending = answer.get("pending", 0) if isinstance(answer, dict) else 0
-            if pending > len(owned.in_flight):
+        for (owned, believed), answer in zip(audited, answers, strict=True):
+            if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
+                raise LogUnavailableError(f"Redis cannot be reached ({answer}).") from answer
+            groups = answer if isinstance(answer, list) else []  # an error: the log itself is gone
+            ours = next((one for one in groups if one["name"] in (self.group, self.group.encode())), None)
+            if ours is None or position(ours["last-delivered-id"]) < believed:
+                self._begin_anew(
+                    owned,
+                    "the log lost its tail, or someone set the group back"
+                    if ours
+                    else "the group is gone from the log",
+                )
+            elif owned.rescan is None and ours["pending"] > len(owned.in_flight):
                 _log.warning(
                     "pending entries were not in flight",
                     group=self.group,
-                    partition=owned.lease.partition,
-                    pending=pending,
+                    partition=owned.partition,
+                    pending=ours["pending"],
                     in_flight=len(owned.in_flight),
                 )
                 owned.rescan = 0
                 self._changed.set()
+
+    def _begin_anew(self, owned: Owned, why: str) -> None:
+        """Let go of a partition whose positions are no longer what they were; the next beat takes it again."""
+        if owned.void:
+            return
+        _log.error("a partition is taken anew", group=self.group, partition=owned.partition, reason=why)
+        self._reader.forget()
+        owned.void = True
+        owned.lease.until = 0.0
+        self.acknowledgements.forget(owned)
+        self._beside(self._release(owned.lease))
+
+    async def _release(self, lease: Lease) -> None:
+        with contextlib.suppress(LogUnavailableError):
+            await self._leases.release(lease)
 
     async def stop(self) -> None:
         """Give back every partition (see `revoked`) and leave the group."""
@@ -307,6 +350,7 @@ class GroupConsumer:
         return self._leases.fence(owned.lease)
 
     def _rescan_all(self) -> None:
+        self._doubtful = True
         for owned in self.owned.values():
             owned.rescan = 0
 
@@ -323,13 +367,13 @@ class GroupConsumer:
         ]
         rescans = [owned for owned in readable if owned.rescan is not None]
         if not rescans:
-            news = [owned for owned in readable if self._reader.beyond(owned.partition, owned.position)]
+            news = [owned for owned in readable if self._reader.beyond(owned.partition, owned.asked_until)]
             if not news:
                 beyond = [FAR] * self._partitions
                 for owned in readable:
-                    beyond[owned.partition] = owned.position
+                    beyond[owned.partition] = owned.asked_until
                 await self._wait(beyond, timeout)
-                news = [owned for owned in readable if self._reader.beyond(owned.partition, owned.position)]
+                news = [owned for owned in readable if self._reader.beyond(owned.partition, owned.asked_until)]
             readable = news
         if not readable:
             return []
@@ -357,6 +401,7 @@ class GroupConsumer:
     async def _read(self, partitions: list[Owned], count: int) -> list[Delivery]:
         pipeline = self._redis.pipeline(transaction=False)
         asked: list[int | None] = []
+        heads = [self._reader.head(owned.partition) for owned in partitions]
         for owned in partitions:
             partition = owned.lease.partition
             after = ">" if owned.rescan is None else f"{owned.rescan}-0"
@@ -379,22 +424,43 @@ class GroupConsumer:
             reach("fetch.before")
             answers = await pipeline.execute(raise_on_error=False)
             reach("fetch.after")
+            await self._note_what_is_empty(partitions, asked, heads, answers)
         for answer in answers:
             if isinstance(answer, Exception) and not _no_group(answer):
                 raise answer
         deliveries: list[Delivery] = []
         for owned, again, answer, done in zip(partitions, asked, answers, landed, strict=True):
             if isinstance(answer, Exception):
-                _log.error("the group is gone from the log; it begins again", group=self.group, error=str(answer))
-                self._reader.forget()
-                owned.lease.until = 0.0
+                self._begin_anew(owned, f"the group is gone from the log ({answer})")
             elif not answer[0]:
                 owned.lease.until = 0.0  # the next beat finds it lost
-            elif not (owned.leaving or owned.lost):
+            elif again is None and answer[1] and position(answer[1][0][0]) <= owned.position:
+                # Pending now, and so left to whoever takes it: that it was delivered before cannot be.
+                self._begin_anew(owned, "the log lost its tail, or someone set the group back")
+            elif not (owned.leaving or owned.lost or owned.void):
                 odd = self._deliver(owned, answer[1], again is not None, done, deliveries)
                 if odd:
                     self._beside(self._leave_out(owned, odd))
         return deliveries
+
+    async def _note_what_is_empty(
+        self, partitions: list[Owned], asked: list[int | None], heads: list[int], answers: list[Any]
+    ) -> None:
+        """Where the log was thought to go on and nothing came (deleted by hand, or lost): do not ask on and on."""
+        empty = [
+            (owned, head)
+            for owned, again, head, answer in zip(partitions, asked, heads, answers, strict=True)
+            if again is None and isinstance(answer, list) and answer[0] and not answer[1]
+        ]
+        if not empty:
+            return
+        with contextlib.suppress(LogUnavailableError):
+            now = await self._reader.heads()
+            for owned, head in empty:
+                owned.nothing_until = max(owned.nothing_until, min(head, now[owned.partition]))
+            if any(now[owned.partition] < head for owned, head in empty):
+                self._reader.forget()  # the log is shorter than it was
+                self._doubtful = True
 
     def _deliver(
         self, owned: Owned, entries: list[Any], again: bool, done: set[int], deliveries: list[Delivery]
@@ -421,8 +487,7 @@ class GroupConsumer:
             if known:
                 dropped.discard((owned.partition, pos))
             deliveries.append(Delivery(owned, pos, entry_fields(flat), again and not known))
-        if not again:
-            owned.position = pos
+        owned.position = max(owned.position, pos)
         return odd
 
     async def _leave_out(self, owned: Owned, odd: list[bytes]) -> None:
@@ -448,11 +513,12 @@ class GroupConsumer:
 
     def ack(self, delivery: Delivery) -> None:
         """Note that an entry is done; Redis is told soon."""
-        self.acknowledgements.add(delivery.owned, delivery.pos)
+        self.ack_position(delivery.owned, delivery.pos)
 
     def ack_position(self, owned: Owned, pos: int) -> None:
         """The same by position."""
-        self.acknowledgements.add(owned, pos)
+        if not owned.void:
+            self.acknowledgements.add(owned, pos)
 
     def settled(self, delivery: Delivery) -> None:
         """The entry was acknowledged together with something else."""
@@ -479,7 +545,7 @@ class GroupConsumer:
 
     def lag(self) -> int:
         """Entries that lie before us in the partitions that are ours, as far as is known here."""
-        return sum(max(0, self._reader.head(p) - owned.position) for p, owned in self.owned.items())
+        return sum(max(0, self._reader.head(p) - owned.asked_until) for p, owned in self.owned.items())
 
     def pending(self) -> Iterable[tuple[Owned, int]]:
         """What is in flight, for those who watch."""

@@ -133,7 +133,8 @@ class Lanes(Generic[T]):
         me = asyncio.current_task()
         assert me is not None
         self._starting.discard(me)
-        while self._ready:
+        # A handler may swallow the cancellation that was meant for it; the next item must not get it.
+        while self._ready and not me.cancelling():
             key = self._ready.popleft()
             item = self._lanes[key][0]
             running = self._running[key] = _Running(item, me)

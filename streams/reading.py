@@ -35,6 +35,8 @@ class Reader:
     def __init__(self, redis: Redis, keys: Keys, partitions: int) -> None:
         self._redis, self._keys, self._partitions = redis, keys, partitions
         self._heads = [0] * partitions
+        self.breaks = 0
+        """How often a connection broke while we followed, or the log was found shorter than it was."""
         self._moved = asyncio.Condition()
         self._followers = 0
         self._followed = asyncio.Event()
@@ -168,6 +170,7 @@ class Reader:
             try:
                 await self._block()
             except (*UNREACHABLE, ResponseError, LogUnavailableError):
+                self.breaks += 1
                 self.forget()
                 await asyncio.sleep(0.2)
             else:
@@ -185,6 +188,7 @@ class Reader:
         if not news and any(now < before for now, before in zip(current, known, strict=True)):
             # The log was emptied or cut under a living connection: what we knew would make followers deaf.
             self._heads = current
+            self.breaks += 1
 
 
 def _mapping(fields: Any) -> dict[bytes, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import defaultdict
@@ -11,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from streams import lanes as lanes_module
+from streams.background import stop_if_cancelled
 from streams.breaker import Breaker
 from streams.lanes import Lanes
 from streams.retries import backoff
@@ -166,6 +168,29 @@ async def test_a_handler_that_will_not_be_cancelled_stops_nobody(monkeypatch: py
     release.set()
     await eventually(lambda: len(some) == 0)
     await some.close(1)
+
+
+async def test_a_swallowed_cancellation_hits_no_other_item() -> None:
+    """What `finish` meant for one item ends with it, even where the item would not hear of it."""
+    begun = asyncio.Event()
+    done: list[Item] = []
+
+    async def handle(item: Item) -> None:
+        stop_if_cancelled()
+        if item[0] == "deaf":
+            begun.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        done.append(item)
+
+    some: Lanes[Item] = Lanes(handle, concurrency=1)
+    some.submit("deaf", ("deaf", 0))
+    for number in range(3):
+        some.submit("other", ("other", number))
+    await begun.wait()
+    await some.finish(lambda item: item[0] == "deaf", 0.0)
+    await eventually(lambda: len(some) == 0)
+    assert done == [("deaf", 0), ("other", 0), ("other", 1), ("other", 2)]
 
 
 # ---------------------------------------------------------------- the breaker

@@ -194,6 +194,11 @@ class WorkerProcess:
         self.process.terminate()
         assert self.process.wait(timeout) == 0, self.told()
 
+    def end(self, timeout: float = PATIENCE) -> None:
+        """SIGTERM, and wait; it may have come before the program knew what to do with it."""
+        self.process.terminate()
+        assert self.process.wait(timeout) in (0, -signal.SIGTERM), self.told()
+
     async def died(self, timeout: float = PATIENCE) -> int:
         """Wait for its end; answers with the exit status (negative: the signal)."""
         await eventually(lambda: not self.alive, timeout=timeout)

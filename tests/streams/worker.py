@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from streams.codec import Recorded
 from streams.errors import LogUnavailableError, PoisonError, TransientError
@@ -24,6 +24,8 @@ from streams.log import Log, open_log
 from streams.processing import Context
 from streams.settings import load_settings
 from tests.streams.driving import Effects, answer, numbered, processor
+
+T = TypeVar("T")
 
 
 def options() -> argparse.Namespace:
@@ -98,17 +100,36 @@ def host(name: str) -> Any:
 
 
 async def produce(log: Log, asked: argparse.Namespace) -> None:
-    """Append, one after the other, whatever becomes of Redis."""
-    for number in range(1, asked.produce + 1):
-        for subject in range(asked.subjects):
-            new = numbered(f"{asked.prefix}-{subject}", number)
-            while True:
-                with contextlib.suppress(LogUnavailableError):
-                    await log.append(new)
-                    break
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(asked.pace)
+    """Append, one after the other, whatever becomes of Redis, until there are enough; goes on where it stopped.
+
+    What Redis acknowledged is noted in `acknowledged-<prefix>`: it must never be lost.
+    """
+    subjects = [f"{asked.prefix}-{subject}" for subject in range(asked.subjects)]
+    first = min([await persistently(lambda subject=subject: came(log, subject)) for subject in subjects], default=1)
+    with (asked.folder / f"acknowledged-{asked.prefix}").open("a") as acknowledged:
+        for number in range(max(1, first), asked.produce + 1):
+            for subject in subjects:
+                new = numbered(subject, number)
+                await persistently(lambda new=new: log.append(new))
+                acknowledged.write(f"{subject} {number}\n")
+                acknowledged.flush()
+                await asyncio.sleep(asked.pace)
+            if (asked.folder / "enough").exists():
+                break
     (asked.folder / f"produced-{asked.prefix}").touch()
+
+
+async def came(log: Log, subject: str) -> int:
+    """How many events a subject was given."""
+    return sum(event.type == "VideoNumbered" for event in await log.history(subject))
+
+
+async def persistently(work: Callable[[], Awaitable[T]]) -> T:
+    """Until Redis is there."""
+    while True:
+        with contextlib.suppress(LogUnavailableError):
+            return await work()
+        await asyncio.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,3 +102,13 @@ async def mariadb_world(
     """The same on MariaDB only."""
     async with world_at(make_settings(catalogue_url=mariadb_url, partitions=4), redis_url, rng) as made:
         yield made
+
+
+@pytest.fixture
+def local_time() -> Iterator[None]:
+    """A zone that is not UTC, for this test alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        yield
+    time.tzset()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,12 +13,7 @@ from streams.entries import NewEvent, new_event
 from streams.settings import Settings
 from tests.projections.conftest import World, applied, until, world_at
 
-
-@pytest.fixture(autouse=True)
-def local_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A zone that is not UTC."""
-    monkeypatch.setenv("TZ", "Asia/Kolkata")
-    time.tzset()
+pytestmark = pytest.mark.usefixtures("local_time")
 
 
 async def test_an_upload_has_the_lines_of_the_contract(world: World) -> None:

@@ -18,15 +18,6 @@ from tests.projections.happenings import ROOT
 pytestmark = pytest.mark.usefixtures("local_time")
 
 
-@pytest.fixture
-def local_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A zone that is not UTC."""
-    import time
-
-    monkeypatch.setenv("TZ", "Asia/Kolkata")
-    time.tzset()
-
-
 async def test_its_structure_is_the_contract(mariadb_world: World) -> None:
     """As `SHOW CREATE TABLE` tells it."""
     async with mariadb_world.running("legacy_videos") as runner:

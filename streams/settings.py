@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import quote, urlsplit
@@ -180,12 +181,26 @@ class Settings(BaseSettings):
     @field_validator("watch")
     @classmethod
     def _all_absolute(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
-        return tuple(Path(path).expanduser().absolute() for path in value)
+        # Named twice is named once: two watchers of one root would take it from each other for ever.
+        return tuple(dict.fromkeys(Path(os.path.normpath(Path(path).expanduser().absolute())) for path in value))
 
     @model_validator(mode="after")
     def _storage_pair(self) -> Self:
         if (self.storage_dir is None) != (self.storage_url is None):
             raise ValueError(STORAGE_PAIR)
+        return self
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        """A file that two doors see would be two videos."""
+        places = [(f"the watched folder {path}", os.path.realpath(path)) for path in self.watch_roots]
+        places.append((f"the folder for uploads {self.uploads}", os.path.realpath(self.uploads)))
+        for (one, here), (other, there) in combinations(places, 2):
+            inner, outer = (one, other) if here.startswith(there.rstrip("/") + "/") else (other, one)
+            if os.path.commonpath((here, there)) in {here, there}:
+                raise ValueError(
+                    f"{inner} lies in {outer}: every file there would be taken in twice. Name folders that lie apart"
+                )
         return self
 
     @cached_property

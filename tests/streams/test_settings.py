@@ -207,6 +207,22 @@ def test_settings_are_fixed_once_read(clean_env: Path) -> None:
         settings.partitions = 3
 
 
+def test_a_root_named_twice_is_watched_once(clean_env: Path) -> None:
+    """Two watchers of one root would take it from each other."""
+    assert load_settings(watch="/one,/one/,/two/../one").watch_roots == (Path("/one"),)
+
+
+@pytest.mark.parametrize(
+    "watch", ["/one,/one/two", "/one/two,/one", "{0}/real,{0}/link", "{0}/real/sub,{0}/link", "{0}"]
+)
+def test_folders_that_overlap_are_refused(clean_env: Path, watch: str) -> None:
+    """A file in both would be two videos; links are seen through, and uploads are a folder, too."""
+    (clean_env / "real").mkdir()
+    (clean_env / "link").symlink_to(clean_env / "real")
+    with pytest.raises(SettingsError, match="taken in twice"):
+        load_settings(watch=watch.format(clean_env))
+
+
 def test_every_setting_has_its_name(clean_env: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`SPOOLHOUSE_<NAME>` sets each of them, aliases or not; MYSQL_* are as they are."""
     for name, field in Settings.model_fields.items():

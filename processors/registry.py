@@ -7,13 +7,15 @@ keep theirs: they are adopted as events, and new numbers start above them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 
 import structlog
 
+from streams.codec import recorded
 from streams.entries import NewEvent, new_event
-from streams.errors import ConflictError, SpoolhouseError
+from streams.errors import ConflictError, SpoolhouseError, UndecodableError
 from streams.events import NumbersReserved, RowAdopted, VideoNumbered
 from streams.identity import REGISTRY, adopted_row_id, event_id, watched_video_id
 from streams.log import Log
@@ -48,9 +50,13 @@ class Registry:
         """After a lost tail: give every row of the table its number (and its past) back."""
         rows = await self._rows.all_rows()
         before = await self._log.version(REGISTRY)
-        ids = {row.number: video for row, video in rows if video is not None}
-        await self._reach(max((row.number for row, _ in rows), default=0), ids)
-        adopted = await self._adopt([row for row, _ in rows], ids)
+        # A file that was settled just as the log came back carries a number that the registry may have lost.
+        ids = await self._numbers_in_use()
+        ids.update((row.number, video) for row, video in rows if video is not None)
+        await self._reach(max((*ids, *(row.number for row, _ in rows)), default=0), ids)
+        adopted = await self._adopt(
+            [row for row, _ in rows], {row.number: video for row, video in rows if video is not None}
+        )
         return await self._log.version(REGISTRY) - before + adopted
 
     async def _reach(self, highest: int, ids: Mapping[int, str]) -> None:
@@ -75,6 +81,20 @@ class Registry:
                 ],
                 timeout=30,
             )
+
+    async def _numbers_in_use(self) -> dict[int, str]:
+        """Number → video, as the log's other subjects tell it."""
+        found: dict[int, str] = {}
+        for partition in range(self._log.partitions):
+            after = 0
+            while entries := await self._log.read(partition, after=after):
+                for entry in entries:
+                    if entry.fields.get(b"type") in {b"FileSettled", b"RowAdopted"}:
+                        with contextlib.suppress(UndecodableError):
+                            event = recorded(partition, entry.pos, entry.fields)
+                            found.setdefault(event.event.number, event.subject)
+                after = entries[-1].pos
+        return found
 
     async def _adopt(self, rows: Sequence[LegacyRow], ids: Mapping[int, str] | None = None) -> int:
         adopted, taken = 0, set()

@@ -22,7 +22,7 @@ from processors.watching.knowing import Index, refold, unseen_file
 from processors.watching.patience import patiently
 from streams.codec import Recorded, recorded
 from streams.entries import Appended, NewEvent
-from streams.errors import ConflictError, SpoolhouseError
+from streams.errors import ConflictError, GateClosedError, SpoolhouseError
 from streams.events import (
     FileMoved,
     FileRemoved,
@@ -69,6 +69,9 @@ class Registrar:
     def __init__(self, log: Log, settings: Settings, root: str, index: Index) -> None:
         self._log, self._settings, self._root, self.index = log, settings, OsPath(root), index
         self._through: int | None = None
+        self._registered: int | None = None
+        """The registry's version as we know it: it never goes down but in a log that lost its tail."""
+        self._numbering = asyncio.Lock()
         self._generations: dict[str, int] = {}
         self._unserved = 0
 
@@ -164,19 +167,50 @@ class Registrar:
         return [path, *([step.before.relative] if step.before else []), *([file.relative] if file else [])]
 
     async def _numbers(self, ids: list[str]) -> dict[str, int]:
-        """Video → the number of its row in the legacy table, for videos that have none yet."""
-        if not ids:
-            return {}
+        """Video → the number of its row in the legacy table, for videos that have none yet.
+
+        Raises GateClosedError where the registry is shorter than it was: its next numbers are taken.
+        """
+        numbers: dict[str, int] = {}
+        async with self._numbering:
+            while ids:
+                through, registered = await self._registry()
+                news = [
+                    new_event(REGISTRY, VideoNumbered(video=id), source="watch", expected=registered + at)
+                    for at, id in enumerate(ids)
+                ]
+                answers = await patiently(lambda: self._log.try_append_all(news))  # noqa: B023
+                left = []
+                for id, answer in zip(ids, answers, strict=True):
+                    if isinstance(answer, ConflictError):  # another root was quicker, or one before it had its number
+                        self._grown_to(answer.actual)
+                        left.append(id)
+                    elif isinstance(answer, SpoolhouseError):
+                        raise answer
+                    else:
+                        if not answer.duplicate:
+                            self._grown_to(answer.ver)
+                        numbers[id] = through + answer.ver - 1
+                ids = left
+        return numbers
+
+    async def _registry(self) -> tuple[int, int]:
+        """Up to which number rows were there before, and at which version the registry stands."""
         if self._through is None:
             self._through = await self._reserved()
-        news = [new_event(REGISTRY, VideoNumbered(video=id), source="watch") for id in ids]
-        answers = await patiently(lambda: self._log.try_append_all(news))
-        numbers: dict[str, int] = {}
-        for id, answer in zip(ids, answers, strict=True):
-            if isinstance(answer, SpoolhouseError):
-                raise answer
-            numbers[id] = self._through + answer.ver - 1
-        return numbers
+        if self._registered is None:
+            # The catalogue may know numbers that a log without its tail does not.
+            highest = max((file.number for file in self.index.there()), default=0)
+            self._registered = max(1, highest - self._through + 1)
+            self._grown_to(await patiently(lambda: self._log.version(REGISTRY)))
+        return self._through, self._registered
+
+    def _grown_to(self, version: int) -> None:
+        if self._registered is not None and version < self._registered:
+            raise GateClosedError(
+                f"the registry of numbers stands at version {version} and was at {self._registered}: the log lost its tail"
+            )
+        self._registered = version
 
     async def _reserved(self) -> int:
         """Up to which number rows were there before: the registry's first event says so."""

@@ -494,7 +494,7 @@ class GroupConsumer:
         """An entry that a person put between two positions has none of its own: let it go, loudly."""
         for entry_id in odd:
             _log.error(
-                "an entry whose id is not `<position>-0` was left out: put it in again with `*`",
+                "an entry whose id is not `<position>-0` was left out: put it in again at the next position",
                 group=self.group,
                 partition=owned.partition,
                 entry=entry_id.decode(),

@@ -244,6 +244,11 @@ def _explained(error: Exception, partitions: int) -> SpoolhouseError:
     text = str(error)
     if "PARTITIONS" in text:
         return PartitionCountError(_other_count(int(text.rsplit(maxsplit=1)[-1]), partitions))
+    if "POSITION" in text:
+        return LogUnavailableError(
+            "an entry with too large an id was put in by hand, and nothing can stand behind it: remove it (XDEL) "
+            f"and set the log's last id back to the last good one (XSETID). Redis says: {text}"
+        )
     if isinstance(error, OutOfMemoryError) or "OOM" in text:
         return LogFullError("Redis is at its maxmemory and takes no more events: raise maxmemory or free memory.")
     return LogUnavailableError(f"Redis refused an append: {text}")

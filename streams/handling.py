@@ -39,12 +39,11 @@ from streams.log import Log
 from streams.processing import Context, First, Processor, Services, bound_logger
 from streams.retries import LOST, Retries, alone, backoff
 from streams.settings import Settings
+from streams.suspects import Suspects
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds between tries of what the log, not the processor, kept from ending."""
-
-BEGUN_KNOWN = 10_000
 
 REASON = 2000
 """Characters of a reason that are kept."""
@@ -100,8 +99,7 @@ class Handling:
         self.breaker = Breaker(processor.group)
         self.draining = asyncio.Event()
         self.blocked: dict[int, set[bytes]] = {}
-        self._begun: set[tuple[int, int]] = set()
-        """Entries whose starts are counted and that we know to be no death of ours."""
+        self.suspects = Suspects(self.retries)
         self.last_beat = time.monotonic()
         self.handled = 0
         self._on = {name.encode() for name in processor.on}
@@ -173,14 +171,17 @@ class Handling:
         except UndecodableError as error:
             self._leave(delivery, await self._park_alone(fence, entry, str(error)))
             return
-        deaths = await self._begin(entry) if delivery.again else 0
+        deaths = await self.suspects.deaths(entry) if delivery.again else 0
         if deaths >= self._attempts:
             self._leave(delivery, await self._park(fence, event, entry, deaths, 0, _died(deaths)))
             return
-        end, reason, wait = await self._run(event, delivery.owned, 1)
+        async with self.suspects.watched(deaths):
+            if delivery.again and delivery.valid():
+                await self.suspects.begin(entry)
+            end, reason, wait = await self._run(event, delivery.owned, 1)
         if end is _End.DONE:
             reach("handle.before_ack")
-            await self._ended(entry)
+            await self.suspects.ended(entry)
             self._source.ack(delivery)
             self.handled += 1
         elif end is _End.LOST:
@@ -195,33 +196,6 @@ class Handling:
         if home != entry.partition:  # put in by hand: no lease of ours covers what it would lead to
             raise UndecodableError(entry.partition, entry.pos, f"its subject belongs to partition {home:02d}")
         return event
-
-    # ------------------------------------------------------------ has it killed a worker?
-
-    async def _begin(self, entry: Entry) -> int:
-        """Count a start; answers with how many starts before it have no end that anyone knows of."""
-        place = (entry.partition, entry.pos)
-        if place in self._begun:
-            return 0  # we began it ourselves and are alive
-        starts = await self.retries.started_again(*place)
-        if len(self._begun) < BEGUN_KNOWN:
-            self._begun.add(place)
-        return starts - 1
-
-    async def _ended(self, entry: Entry) -> None:
-        """It came to an end, good or bad: nobody died of it."""
-        place = (entry.partition, entry.pos)
-        if place in self._begun:
-            await self.retries.ended(*place)
-            self._begun.discard(place)
-
-    async def _stopped(self, entry: Recorded[Any]) -> None:
-        """It was stopped on purpose, which is no death."""
-        place = (entry.partition, entry.pos)
-        if place in self._begun:
-            with contextlib.suppress(LogUnavailableError, asyncio.CancelledError):
-                await self.retries.started_again(*place, -1)
-                self._begun.discard(place)
 
     def _leave(self, delivery: Delivery, answer: int) -> None:
         """The entry was set aside (and acknowledged with it), or is no longer ours."""
@@ -253,11 +227,13 @@ class Handling:
                     fence, entry.pos, subject, entry.fields, self._account(entry, subject, failed, str(error))
                 )
                 return
-            deaths = await self._begin(entry)
+            deaths = await self.suspects.deaths(entry)
             if deaths >= self._attempts:
                 await self._park(fence, event, entry, deaths, parkings, _died(deaths))
                 return
-            end, reason, wait = await self._run(event, due.owned, failed + 1)
+            async with self.suspects.watched(deaths):
+                await self.suspects.begin(entry)
+                end, reason, wait = await self._run(event, due.owned, failed + 1)
             if end is _End.LOST:
                 return
             if end is not _End.DONE:
@@ -269,7 +245,7 @@ class Handling:
             reach("retry.after_advance")
             if left <= 0:
                 return
-            self._begun.discard((partition, entry.pos))
+            self.suspects.forget(entry)
 
     async def _advance(self, fence: Fence, pos: int, due: Due, *, keep_parked: bool = False) -> int:
         left = await self.retries.advance(fence, pos, due.subject.decode(), keep_parked=keep_parked)
@@ -297,7 +273,7 @@ class Handling:
                 await self.breaker.abandoned()
                 if not _cancelled():  # not we, but something that the processor waited for
                     return _End.AGAIN, f"{type(error).__name__}: something it waited for was cancelled", None
-                await self._stopped(event)
+                await self.suspects.stopped(event)
                 raise
             except (FencedError, LogUnavailableError):
                 await self.breaker.abandoned()
@@ -387,7 +363,7 @@ class Handling:
         wait: float | None,
     ) -> int:
         """Delay an entry that failed, or park it; its subject is blocked from now on."""
-        await self._ended(entry)
+        await self.suspects.ended(entry)
         if end is _End.NEVER or attempt >= self._attempts:
             return await self._park(fence, event, entry, attempt, parkings, reason)
         pause = backoff(attempt) if wait is None else wait

@@ -140,6 +140,11 @@ class Retries:
         entry = Entry(partition, pos, fields if isinstance(fields, dict) else entry_fields(fields))
         return entry, int(failed or 0), int(parkings or 0)
 
+    async def starts(self, partition: int, pos: int) -> int:
+        """How often an entry was begun without an end."""
+        with told_plainly():
+            return int(await self._redis.hget(self._keys.attempts(partition, self.group), f"{pos}:starts") or 0)
+
     async def started_again(self, partition: int, pos: int, by: int = 1) -> int:
         """Count one more start of an entry that was delivered before; how many there were."""
         with told_plainly():

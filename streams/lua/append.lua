@@ -19,6 +19,8 @@ if stored ~= ARGV[1] then return redis.error_reply('PARTITIONS ' .. (stored or '
 -- The next position: one beyond the last entry, whoever put it there.
 local pos = 0
 if call('EXISTS', KEYS[1]) == 1 then pos = last_position() end
+-- Above this Lua's numbers have gaps: no next position could be named.
+if pos >= 9007199254740991 then return redis.error_reply('POSITION ' .. string.format('%.0f', pos)) end
 local a, k = 2, 3
 while a <= #ARGV do
   local id, expected, fence, n = ARGV[a], tonumber(ARGV[a + 9]), ARGV[a + 10], tonumber(ARGV[a + 11])

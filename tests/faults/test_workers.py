@@ -161,6 +161,7 @@ async def test_event_that_kills_its_worker_is_parked(
     [one] = parked
     assert one.subject == "deadly"
     assert "died" in one.reason
+    assert _all(effects, 18), "those that were at work beside it are not parked with it"
     found = [event.type for event in await log.history("deadly")]
     assert found == ["VideoNumbered", "VideoNumbered", "EntryParked"]
     # Whoever repairs it replays it; what waited behind it follows.

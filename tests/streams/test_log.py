@@ -582,6 +582,19 @@ async def test_entry_put_in_by_hand_stops_nobody(any_log: Log, entry_id: str) ->
     assert found is not None
 
 
+async def test_impossible_position_put_in_by_hand_is_told_and_can_be_put_right(any_log: Log) -> None:
+    """A nanosecond clock as an id: refused with the way out; nothing is half-written meanwhile."""
+    first = await any_log.append(numbered("video-1", 1))
+    key = any_log.keys.log(first.partition)
+    await any_log.redis.xadd(key, {"hello": "world"}, id="1700000000000000000-0")
+    with pytest.raises(LogUnavailableError, match="XSETID"):
+        await any_log.append(numbered("video-1", 2), timeout=5)
+    await any_log.redis.xdel(key, "1700000000000000000-0")
+    await any_log.redis.execute_command("XSETID", key, "1-0")
+    assert (await any_log.append(numbered("video-1", 2))).pos == 2
+    await check_log(any_log)
+
+
 async def test_only_entry_was_put_in_by_hand(any_log: Log) -> None:
     """Before anything of ours."""
     partition = partition_of("video-1", any_log.partitions)

@@ -6,6 +6,7 @@ others in pending lists, so it is switched off here; whoever repeats does so kno
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -60,13 +61,12 @@ def connect(url: str, *, reply_timeout: float = REPLY_TIMEOUT, connections: int 
 
 
 def shown(url: str) -> str:
-    """The URL without its password, for people and logs."""
+    """The URL without its password, wherever it stands, for people and logs."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user = parts.username or ""
-    place = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{user}:***@{place}").geturl()
+    if parts.password is not None:
+        place = parts.netloc.rpartition("@")[2]
+        url = parts._replace(netloc=f"{parts.username or ''}:***@{place}").geturl()
+    return re.sub(r"([?&][^&=]*password)=[^&]*", r"\1=***", url)
 
 
 @contextmanager

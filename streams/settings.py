@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from streams.errors import SettingsError
@@ -49,6 +49,7 @@ NOTIFIER_MARKS = (
 """The names by which it is recognised: no one else uses them."""
 
 
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+unix")
 STORAGE_PAIR = "STORAGE_PC_VIDEO_DIR and STORAGE_PC_BASE_URL go together: set both or neither"
 
 
@@ -168,6 +169,28 @@ class Settings(BaseSettings):
             parts = urlsplit(value)
             if parts.scheme not in {"http", "https"} or not parts.netloc:
                 raise ValueError(f"{value!r} is not an http:// or https:// URL")
+        return value
+
+    @field_validator("redis_url", "catalogue_url")
+    @classmethod
+    def _readable_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """What is wrong is said without the value: it holds a password."""
+        if value is None:
+            return None
+        example = (
+            "redis://user:password@host:6379/0" if info.field_name == "redis_url" else "mysql://user:password@host/name"
+        )
+        try:
+            parts = urlsplit(value.get_secret_value())
+            named = bool(parts.hostname or parts.path) and parts.port != 0  # reading the port may fail, too
+        except ValueError:
+            named = False
+        if not named or not parts.scheme:
+            raise ValueError(
+                f"it is no URL like {example} (what is special in a password is written as %40 and the like)"
+            )
+        if info.field_name == "redis_url" and parts.scheme not in REDIS_SCHEMES:
+            raise ValueError(f"it begins with {parts.scheme}://, and not with one of {', '.join(REDIS_SCHEMES)}")
         return value
 
     @field_validator(

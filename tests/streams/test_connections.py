@@ -80,6 +80,8 @@ async def test_end_of_a_log_is_never_missed(settings: Settings, redis_server: Re
         ("redis://:secret@host:1/0", "redis://:***@host:1/0"),
         ("rediss://me:secret@host/3", "rediss://me:***@host/3"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("unix:///run/redis.sock?db=1&password=secret", "unix:///run/redis.sock?db=1&password=***"),
+        ("redis://h/0?ssl_password=secret&password=secret", "redis://h/0?ssl_password=***&password=***"),
     ],
 )
 def test_url_is_shown_without_its_password(url: str, seen: str) -> None:

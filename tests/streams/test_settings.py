@@ -207,6 +207,18 @@ def test_settings_are_fixed_once_read(clean_env: Path) -> None:
         settings.partitions = 3
 
 
+@pytest.mark.parametrize("name", ["redis_url", "catalogue_url"])
+@pytest.mark.parametrize("rest", ["h:1x/0", "[h:1/0", "h:99999/0"])
+def test_urls_that_cannot_be_read_are_told_without_their_passwords(clean_env: Path, name: str, rest: str) -> None:
+    """One message, no traceback later, and nothing secret in it."""
+    scheme = "redis" if name == "redis_url" else "mysql"
+    with pytest.raises(SettingsError, match=f"SPOOLHOUSE_{name.upper()}: it is no URL like") as told:
+        load_settings(**{name: f"{scheme}://u:topsecret@{rest}"})
+    assert "topsecret" not in str(told.value)
+    with pytest.raises(SettingsError, match="it begins with http://"):
+        load_settings(redis_url="http://u:topsecret@h")
+
+
 def test_a_root_named_twice_is_watched_once(clean_env: Path) -> None:
     """Two watchers of one root would take it from each other."""
     assert load_settings(watch="/one,/one/,/two/../one").watch_roots == (Path("/one"),)
@@ -231,6 +243,7 @@ def test_every_setting_has_its_name(clean_env: Path, monkeypatch: pytest.MonkeyP
         for other in Settings.model_fields:
             monkeypatch.delenv(f"SPOOLHOUSE_{other.upper()}", raising=False)
         text = {"log_format": "json", "base_url": "http://x", "storage_url": "http://x", "storage_dir": "/x"}
+        text |= {"redis_url": "redis://x", "catalogue_url": "mysql://x/y"}
         monkeypatch.setenv(f"SPOOLHOUSE_{name.upper()}", text.get(name, "7"))
         if name.startswith("storage_"):
             monkeypatch.setenv("SPOOLHOUSE_STORAGE_DIR", "/x")

@@ -71,6 +71,8 @@ async def run_worker(settings: Settings, *, only: Collection[str] = ()) -> None:
             _log.info("worker is at work", member=member, processors=[one.group for one in processors])
             await stopping.wait()
             _log.info("worker is stopping: what runs may finish", seconds=settings.drain)
+            # All at once: one after the other they would take as many times the time that is given.
+            await asyncio.gather(*(host.drain() for host in hosts))
     _log.info("worker has stopped")
 
 

@@ -54,7 +54,7 @@ class Host:
             self._handle, concurrency=processor.concurrency or settings.concurrency
         )
         self._due: set[tuple[int, bytes]] = set()
-        self._stopping = False
+        self._stopping = self._drained = False
 
     async def run(self) -> None:
         """Work until cancelled; see `drain` for a clean end."""
@@ -134,12 +134,15 @@ class Host:
         await self.lanes.finish(belongs, 0.0 if owned.lost else self._settings.drain)
 
     async def drain(self) -> None:
-        """Stop taking work, let what runs finish within the drain time, give everything back."""
+        """Stop taking work, let what runs finish within the drain time, give everything back. Once is enough."""
+        if self._drained:
+            return
         self._stopping = True
         self.handling.draining.set()
         await self.consumer.stop()
         await self._stop_feeding()
         await self.lanes.close(1.0)
+        self._drained = True
 
 
 @asynccontextmanager

@@ -229,11 +229,14 @@ def _to_write(before: Row | None, after: Row, now: Row) -> tuple[str, ...]:
 
 async def foreign_rows(database: Database) -> list[LegacyRow]:
     """Rows of `videos` that no event explains, by number; none where there is no such table."""
-    return [row for row, video in await all_rows(database) if video is None]
+    return [row for row, _ in await all_rows(database, foreign=True)]
 
 
-async def all_rows(database: Database) -> list[tuple[LegacyRow, str | None]]:
-    """Every row of `videos`, by number, each with the id of the video that explains it, where one does."""
+async def all_rows(database: Database, *, foreign: bool = False) -> list[tuple[LegacyRow, str | None]]:
+    """Every row of `videos`, by number, each with the id of the video that explains it, where one does.
+
+    `foreign`: only those that none explains.
+    """
     async with database.reading(timeout=120) as conn:
         names = set(await conn.run_sync(lambda sync: inspect(sync).get_table_names()))
         if "videos" not in names:
@@ -246,6 +249,8 @@ async def all_rows(database: Database) -> list[tuple[LegacyRow, str | None]]:
         )  # fmt: skip
         if explained:
             query = query.select_from(videos.outerjoin(legacy_rows, legacy_rows.c.number == videos.c.id))
+            if foreign:
+                query = query.where(legacy_rows.c.video.is_(None))
         rows = await conn.execute(query.order_by(videos.c.id))
         return [(LegacyRow(one[0], one[1], one[2], one[3], one[4], one[5]), one[6]) for one in rows]
 

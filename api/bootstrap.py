@@ -105,9 +105,8 @@ class WorkerProjections:
         return self.runner.gate_closed
 
     async def started(self) -> bool:
-        """Whether all of them have compared their checkpoints with the log and follow it."""
-        statuses = self.runner.status()
-        return all(one.waiting is None and not one.gate for one in statuses)
+        """Whether all of them (or another process in their stead) have compared their checkpoints with the log."""
+        return all((one.waiting is None or one.standby) and not one.gate for one in self.runner.status())
 
     async def highest_epoch(self) -> int:
         """The highest epoch that any checkpoint names."""

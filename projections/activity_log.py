@@ -29,11 +29,10 @@ from projections import tables
 from projections.activity_lines import notifier_lines, upload_lines
 from projections.database import Database
 from projections.dialects import upsert_many
-from projections.projection import Projection
+from projections.projection import OwnedElsewhereError, Projection
 from projections.tables import Tables
 from streams.codec import Recorded
 from streams.crashpoints import reach
-from streams.errors import DependencyDownError
 from streams.settings import Settings
 
 UPLOADS = "video_uploads.log"
@@ -130,7 +129,7 @@ class ActivityLogProjection(Projection):
             self._lock = None
 
     def _own(self) -> None:
-        """Become the owner of the files. Raises DependencyDownError while another process is."""
+        """Become the owner of the files. Raises OwnedElsewhereError while another process is."""
         if self._lock is not None:
             return
         for folder in (self.settings.logs, self.settings.notifier_logs):
@@ -140,7 +139,7 @@ class ActivityLogProjection(Projection):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            raise DependencyDownError(
+            raise OwnedElsewhereError(
                 "activity log", f"another process writes {self.settings.logs / UPLOADS}"
             ) from None
         self._lock = lock

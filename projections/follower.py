@@ -17,7 +17,7 @@ from projections.checkpoints import Checkpoint, CheckpointMovedError, Place
 from projections.database import Database
 from projections.dialects import exclusive
 from projections.feed import WINDOW, Feed, Step, Unreadable, step_id
-from projections.projection import Projection
+from projections.projection import OwnedElsewhereError, Projection
 from projections.tables import Tables
 from streams.background import stop_if_cancelled
 from streams.codec import Recorded
@@ -55,6 +55,8 @@ class ProjectionStatus:
     """Why it stopped: a person has to help. It tries again now and then all the same."""
     gate: bool
     """It stopped because the log lost its tail."""
+    standby: bool = False
+    """Another process does its work; this one takes over when that ends."""
 
 
 class Follower:
@@ -69,7 +71,7 @@ class Follower:
         self.retry = RETRY
         self.waiting: str | None = "starting"
         self.stopped: str | None = None
-        self.gate = False
+        self.gate = self.standby = False
         self._feed, self._database, self._moved = feed, database, moved
         self._places = [Place(0)] * feed.log.partitions
         self._durable = list(self._places)
@@ -91,6 +93,7 @@ class Follower:
             self.waiting or self._feed.down,
             self.stopped,
             self.gate,
+            self.standby,
         )
 
     async def run(self) -> None:
@@ -105,9 +108,11 @@ class Follower:
                     await self._follow()
                 except (DependencyDownError, LogUnavailableError) as error:
                     faults += 1
+                    self.standby = isinstance(error, OwnedElsewhereError)
                     if self.waiting != str(error):
                         log.warning("projection waits", projection=self.projection.name, reason=str(error))
                     self.waiting = str(error)
+                    await self._tell()
                     await self._pause(min(5.0, 0.1 * 2**faults) * random.uniform(0.5, 1))
                 except CheckpointMovedError as error:
                     log.info("checkpoint was moved by another reader", projection=self.projection.name, was=str(error))
@@ -164,7 +169,7 @@ class Follower:
             self._places, self._durable = list(checkpoint.places), list(checkpoint.places)
             self.positions = [place.pos for place in self._places]
         self.waiting = self.stopped = None
-        self.gate, self._served = False, True
+        self.gate, self.standby, self._served = False, False, True
         await self._tell()
 
     async def _check_still_ours(self) -> None:
@@ -264,7 +269,7 @@ class Follower:
     def _stop(self, reason: str, *, gate: bool = False) -> None:
         if self.stopped != reason:
             log.error("projection stopped", projection=self.projection.name, reason=reason)
-        self.waiting, self.stopped, self.gate = None, reason, gate
+        self.waiting, self.stopped, self.gate, self.standby = None, reason, gate, False
 
     async def _pause(self, seconds: float) -> None:
         self._again.clear()

@@ -24,8 +24,12 @@ from projections.database import Database
 from projections.dialects import upsert_many
 from projections.tables import Tables
 from streams.codec import Recorded
-from streams.errors import InapplicableError
+from streams.errors import DependencyDownError, InapplicableError
 from streams.settings import Settings
+
+
+class OwnedElsewhereError(DependencyDownError):
+    """Another process does this projection's work; this one stands by and takes over when it ends."""
 
 
 class Projection(ABC):

@@ -55,12 +55,18 @@ class Runner:
     async def settle(
         self, positions: Sequence[int], timeout: float = 5.0, *, names: Collection[str] | None = None
     ) -> bool:
-        """Wait until the named projections (all) have applied up to `positions`; False when time is up."""
+        """Wait until the named projections (all) have applied up to `positions`; False when time is up.
+
+        One whose work another process does is not waited for.
+        """
         waited_for = [one for name, one in self.followers.items() if names is None or name in names]
 
         def there() -> bool:
             return all(
-                one.waiting != "starting" and all(at >= to for at, to in zip(one.positions, positions, strict=True))
+                one.standby
+                or (
+                    one.waiting != "starting" and all(at >= to for at, to in zip(one.positions, positions, strict=True))
+                )
                 for one in waited_for
             )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from processors.watching.comparing import Found
 from streams.codec import Recorded
+from streams.collecting import garbage_uncollected
 from streams.events import FileMoved, FileRemoved, FileReturned, FileSettled, RowAdopted
 from streams.queries import KnownFile
 
@@ -21,13 +22,21 @@ class Index:
     def __init__(self, files: Iterable[KnownFile] = ()) -> None:
         self._at: dict[str, KnownFile] = {}
         self._by_inode: dict[int, str] = {}
-        self._by_folder: dict[str, set[str]] = {}
+        self._by_folder: dict[str, set[str]] | None = None  # made when first asked for
         self.at = self._at.get
         """The newest generation at a path, present or not."""
         self.present = 0
         """How many files are there."""
-        for file in files:
-            self.put(file)
+        with garbage_uncollected():
+            for file in files:
+                if file.relative in self._at:
+                    self.put(file)
+                    continue
+                # The same as `put`, written out: a large root has 100,000 of them.
+                self._at[file.relative] = file
+                if file.present:
+                    self.present += 1
+                    self._by_inode[file.inode] = file.relative
 
     def put(self, file: KnownFile) -> None:
         """Take a file in at its path; a present one is never hidden by an absent one."""
@@ -40,7 +49,8 @@ class Index:
         if file.present:
             self.present += 1
             self._by_inode[file.inode] = file.relative
-            self._by_folder.setdefault(os.path.dirname(file.relative), set()).add(file.relative)
+            if self._by_folder is not None:
+                self._by_folder.setdefault(os.path.dirname(file.relative), set()).add(file.relative)
 
     def drop(self, file: KnownFile) -> None:
         """Forget a file (it is elsewhere now)."""
@@ -68,6 +78,10 @@ class Index:
         """The present files in these folders and in those below them."""
         wanted = set(folders)
         files = []
+        if self._by_folder is None:
+            self._by_folder = {}
+            for file in self.there():
+                self._by_folder.setdefault(os.path.dirname(file.relative), set()).add(file.relative)
         for folder, names in self._by_folder.items():
             part = folder
             while part and part not in wanted:
@@ -90,6 +104,8 @@ class Index:
         self.present -= 1
         if self._by_inode.get(file.inode) == file.relative:
             del self._by_inode[file.inode]
+        if self._by_folder is None:
+            return
         folder = os.path.dirname(file.relative)
         names = self._by_folder[folder]
         names.discard(file.relative)

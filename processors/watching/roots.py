@@ -87,17 +87,27 @@ class WatchedRoot:
         async with self._exclusive():
             self._threads = Threads(escape_path(self.root))
             try:
-                await self._prepare()
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._listening.run())
-                    tasks.create_task(self._work())
+                self._begin()
+                # The watcher takes its time: it is set up while the catalogue is read, where there is a folder.
+                listens = await self._looked()
+                listening = asyncio.create_task(self._listening.run()) if listens else None
+                try:
+                    await self._prepare()
+                    async with asyncio.TaskGroup() as tasks:
+                        tasks.create_task(_ended(listening) if listening else self._listening.run())
+                        tasks.create_task(self._work())
+                finally:
+                    if listening is not None:
+                        listening.cancel()
+                        await asyncio.gather(listening, return_exceptions=True)
             finally:
                 if self._scanning is not None:
                     self._scanning.cancel()
                 self._threads.close()
 
-    async def _prepare(self) -> None:
-        leases = ignore_lease_breaks()
+    def _begin(self) -> None:
+        """Everything as it was before the first run."""
+        self._leases = leases = ignore_lease_breaks()
         self._registrar = Registrar(self._log, self._settings, self.root, Index())
         self._intake = Intake(self._settings, self.root, self._registrar, self._threads, leases=leases)
         self._questions = Questions(self._log, self.root, self._registrar, self._intake)
@@ -106,6 +116,16 @@ class WatchedRoot:
         self._scanning, self._scanned, self._look, self._heard = None, None, None, None
         self._gone, self._rescan = False, False
         self._next_scan = self._next_check = float("inf")
+
+    async def _looked(self) -> bool:
+        """Tell the watcher which folder stands at the root; False where none does."""
+        try:
+            self._listening.told(await self._threads.run(look_at_root, self.root))
+        except RootGoneError:
+            return False
+        return True
+
+    async def _prepare(self) -> None:
         await self._load()
         await self._questions.open()
         if not self._questions.state.registered:
@@ -115,7 +135,7 @@ class WatchedRoot:
                 self._said.warning("folder cannot be made", error=error.strerror)
             await self._questions.register()
         self._next_check = 0.0
-        self._said.info("watching", files=self._registrar.index.present, leases=leases)
+        self._said.info("watching", files=self._registrar.index.present, leases=self._leases)
 
     async def _load(self) -> None:
         """Learn what the catalogue knows, once it knows all that the log holds."""
@@ -342,3 +362,8 @@ class WatchedRoot:
                     "folder cannot be read; what is in it stays as it is known", folder=escape_path(folder)
                 )
         self._unreadable = set(found.unreadable)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for a task, and fail as it fails."""
+    await task

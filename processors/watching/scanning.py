@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -142,15 +143,15 @@ def scan(
         path = os.path.join(root, folder) if folder else root
         prefix = folder + os.sep if folder else ""
         try:
-            with os.scandir(path) as entries:
+            with _listed(path) as entries:
                 for entry in entries:
                     name = entry.name
-                    if entry.is_symlink():
-                        _follow(root, prefix + name, through_link, extensions, known, pending, result)
-                    elif entry.is_dir(follow_symlinks=False):
-                        if not _passed_over(name):
+                    if not entry.is_file(follow_symlinks=False):
+                        if entry.is_symlink():
+                            _follow(root, prefix + name, through_link, extensions, known, pending, result)
+                        elif entry.is_dir(follow_symlinks=False) and not _passed_over(name):
                             pending.append((prefix + name, through_link))
-                    elif wanted(name, extensions):
+                    elif name.lower().endswith(extensions) and name[0] != "." and name[-1] != "~":  # see `wanted`
                         try:
                             found = entry.stat(follow_symlinks=False)
                         except OSError:
@@ -176,6 +177,17 @@ def scan(
             result.unreadable.append(folder)
     result.changed.sort()
     return result
+
+
+@contextmanager
+def _listed(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """What is in a folder. By its descriptor: looking at an entry then need not walk the whole path again."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with os.scandir(fd) as entries:
+            yield entries
+    finally:
+        os.close(fd)
 
 
 def _beginning(root: str, under: str) -> list[tuple[str, bool]]:

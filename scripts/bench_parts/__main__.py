@@ -36,7 +36,7 @@ def main() -> int:
         console.print(_table(f"{part} ({time.monotonic() - began:.0f} s)", rows))
         missed += sum(row.ok is False for row in rows)
         if arguments.write:
-            _write(part, rows)
+            write(part, rows)
     if arguments.write:
         _replace("machine", machine())
         console.print(f"written to {DOCUMENT}")
@@ -67,7 +67,7 @@ def _table(title: str, rows: list[Row]) -> Table:
     return table
 
 
-def _write(part: str, rows: list[Row]) -> None:
+def write(part: str, rows: list[Row]) -> None:
     lines = [HEADINGS, ("---",) * len(HEADINGS), *(row.cells() for row in rows)]
     _replace(part, "\n".join("| " + " | ".join(cells) + " |" for cells in lines))
 

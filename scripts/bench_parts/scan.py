@@ -132,7 +132,7 @@ async def _first(settings: Settings, url: str, files: int) -> dict[str, float]:
     async def done(log: Log, _: WatchedRoot) -> bool:
         return sum(await log.heads()) >= 2 * files + 2  # a number and a file each; the registry's and the root's first
 
-    return await _started(settings, url, done)
+    return await _started(settings, url, done, 0.05)
 
 
 async def _second(settings: Settings, url: str) -> dict[str, float]:
@@ -141,13 +141,17 @@ async def _second(settings: Settings, url: str) -> dict[str, float]:
     async def done(_: Log, watched: WatchedRoot) -> bool:
         return watched._look is not None  # noqa: SLF001 - set once a scan was judged; no one else need know
 
-    return await _started(settings, url, done)
+    return await _started(settings, url, done, 0.005)
 
 
-async def _started(settings: Settings, url: str, done: Any) -> dict[str, float]:
-    bare = peak = resident(os.getpid())
+async def _started(settings: Settings, url: str, done: Any, pause: float) -> dict[str, float]:
+    import anyio._backends._asyncio  # noqa: F401 - what the watcher imports when first used: imports are not measured
+
     async with open_log(settings, url) as log, open_database(settings) as database:
         watched = _watched(log, settings, database)
+        # A worker's projections have connected and caught up before its sources start.
+        await Catalogue(database, log).caught_up(WITHIN)
+        bare = peak = resident(os.getpid())
         deadline = time.monotonic() + WITHIN
         began = time.perf_counter()
         async with running(watched.run()):
@@ -155,7 +159,7 @@ async def _started(settings: Settings, url: str, done: Any) -> dict[str, float]:
                 if time.monotonic() > deadline:
                     raise TimeoutError("the scan did not end")
                 peak = max(peak, resident(os.getpid()))
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(pause)
             seconds = time.perf_counter() - began
         return {"seconds": seconds, "memory": max(peak, resident(os.getpid())), "bare": bare}
 

@@ -280,6 +280,7 @@ async def test_entry_put_in_by_hand_holds_nobody_up(
             async with working(answering(seen), settings, every_redis.url):
                 await log.append_all([numbered("video-0", n) for n in range(3)])
                 await eventually(lambda: len(seen) == 3)
+                await eventually(lambda: _nothing_pending(log))
                 partition = partition_of("video-0", 4)
                 heads = await log.heads()
                 key = log.keys.log(partition)
@@ -355,6 +356,7 @@ async def test_undecodable_entry_behind_a_blocked_subject_stays_parked(
         await eventually(lambda: parked(log))
         [entry] = await log.read(first.partition, count=1)
         key = log.keys.log(first.partition)
+        await eventually(lambda: _nothing_pending(log))
         head = (await log.heads())[first.partition]
         await log.redis.xadd(key, {**entry.fields, b"data": b"{"}, id=f"{head + 1}-0")
         await log.append(numbered("video-0", 1))

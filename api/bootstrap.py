@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from processors.watching.roots import WatchedRoot
 from projections import checkpoints
 from projections.checkpoints import CheckpointMovedError
 from projections.database import Database, open_database
-from projections.projection import discover
+from projections.projection import OwnedElsewhereError, discover
 from projections.queries import Catalogue
 from projections.runner import Runner
 from projections.timeline import history
@@ -120,8 +120,14 @@ class WorkerProjections:
         return highest
 
     async def rebuild_all(self) -> None:
-        """Fold everything anew."""
-        await self.runner.rebuild()
+        """Fold everything anew, but for what another process does: it does that itself."""
+        for name in self.runner.followers:
+            with suppress(OwnedElsewhereError):
+                await self.runner.rebuild([name])
+
+    async def agree(self) -> bool:
+        """Compare all checkpoints with the log once more: whether they fit by now."""
+        return await self.runner.look_again()
 
     def told(self) -> dict[str, Any]:
         """For the worker's account."""

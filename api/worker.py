@@ -44,7 +44,7 @@ async def run_worker(settings: Settings, *, only: Collection[str] = ()) -> None:
                 reporter = Reporter(parts.log, settings, member, hosts)
                 await stack.enter_async_context(running(reporter.run()))
             else:
-                gate = Gate(parts.log, parts.projections, parts.restorers)
+                gate = Gate(parts.log, parts.projections, parts.restorers, member, settings.lease_ttl)
                 reporter = Reporter(
                     parts.log,
                     settings,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -51,11 +52,12 @@ class Registry:
         rows = await self._rows.all_rows()
         before = await self._log.version(REGISTRY)
         # A file that was settled just as the log came back carries a number that the registry may have lost.
-        ids = await self._numbers_in_use()
+        told = await self._numbers_in_use()
+        ids = {number: video for video, number in told.items()}
         ids.update((row.number, video) for row, video in rows if video is not None)
         await self._reach(max((*ids, *(row.number for row, _ in rows)), default=0), ids)
         adopted = await self._adopt(
-            [row for row, _ in rows], {row.number: video for row, video in rows if video is not None}
+            [row for row, _ in rows], {row.number: video for row, video in rows if video is not None}, told
         )
         return await self._log.version(REGISTRY) - before + adopted
 
@@ -82,9 +84,9 @@ class Registry:
                 timeout=30,
             )
 
-    async def _numbers_in_use(self) -> dict[int, str]:
-        """Number → video, as the log's other subjects tell it."""
-        found: dict[int, str] = {}
+    async def _numbers_in_use(self) -> dict[str, int]:
+        """Video → number, as the videos' own subjects tell it."""
+        found: dict[str, int] = {}
         for partition in range(self._log.partitions):
             after = 0
             while entries := await self._log.read(partition, after=after):
@@ -92,11 +94,18 @@ class Registry:
                     if entry.fields.get(b"type") in {b"FileSettled", b"RowAdopted"}:
                         with contextlib.suppress(UndecodableError):
                             event = recorded(partition, entry.pos, entry.fields)
-                            found.setdefault(event.event.number, event.subject)
+                            found.setdefault(event.subject, event.event.number)
                 after = entries[-1].pos
         return found
 
-    async def _adopt(self, rows: Sequence[LegacyRow], ids: Mapping[int, str] | None = None) -> int:
+    async def _adopt(
+        self, rows: Sequence[LegacyRow], ids: Mapping[int, str] | None = None, told: Collection[str] | None = None
+    ) -> int:
+        """Append what rows say of videos that the log does not know; how many those were.
+
+        `told` are all videos whose first events the log has. Of others it may have something all the
+        same: a processor wrote down what it had found out just after the tail was lost.
+        """
         adopted, taken = 0, set()
         news: list[NewEvent] = []
         for row in sorted(rows, key=lambda one: one.number):
@@ -114,8 +123,11 @@ class Registry:
             )
             news.append(NewEvent(subject, event, event_id(subject, "adopted"), "registry", expected=0))
         for start in range(0, len(news), BATCH):
-            for answer in await self._log.try_append_all(news[start : start + BATCH], timeout=30):
+            batch = news[start : start + BATCH]
+            for new, answer in zip(batch, await self._log.try_append_all(batch, timeout=30), strict=True):
                 if isinstance(answer, ConflictError):
+                    if told is not None and new.subject not in told:
+                        adopted += not (await self._log.append(replace(new, expected=None), timeout=30)).duplicate
                     continue  # the log knows this video: its own events tell more than the row
                 if isinstance(answer, SpoolhouseError):
                     raise answer

@@ -130,6 +130,12 @@ class Follower:
         """Do not wait any longer."""
         self._again.set()
 
+    def look_again(self) -> None:
+        """Load the checkpoint anew and compare it with the log, whatever was found before."""
+        self.waiting, self.stopped, self.gate = "starting", None, False
+        self._swapped = True
+        self._again.set()
+
     @asynccontextmanager
     async def standing_still(self) -> AsyncIterator[None]:
         """Nothing is applied to the live tables (by this process) while the body runs."""

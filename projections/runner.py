@@ -17,6 +17,9 @@ from projections.rebuild import compare as compare_tables
 from streams.errors import NotFoundError
 from streams.log import Log
 
+LOOK = 0.02
+"""Seconds between two looks at followers that begin anew."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -76,6 +79,21 @@ class Runner:
         except TimeoutError:
             return False
         return True
+
+    async def look_again(self, timeout: float = 30.0) -> bool:
+        """Have every projection compare its checkpoint with the log once more; whether all of them go on.
+
+        For when another process may have put the log right.
+        """
+        self.feed.reset()
+        followers = list(self.followers.values())
+        for follower in followers:
+            follower.look_again()
+        for _ in range(round(timeout / LOOK)):
+            if not any(one.waiting == "starting" for one in followers):
+                break
+            await asyncio.sleep(LOOK)
+        return all((one.waiting is None or one.standby) and one.stopped is None for one in followers)
 
     async def rebuild(self, names: Collection[str] | None = None, *, compare: bool = False) -> dict[str, list[str]]:
         """Build the named projections (all) anew from the log and swap them in.

@@ -141,6 +141,9 @@ class Registrar:
                 if file and step.before and not isinstance(answer, Appended) and _alike(file, step.before):
                     # Only its version is another: a processor wrote about it. The decision stands.
                     retried.append(replace(step, new=replace(step.new, expected=file.ver)))
+                elif file is None and step.before is None and isinstance(answer, ConflictError):
+                    # The log lost how it began; what is left is what a processor had found out by then.
+                    retried.append(replace(step, new=replace(step.new, expected=answer.actual)))
                 else:
                     again += self._learn(step, file)
             else:

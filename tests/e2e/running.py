@@ -110,6 +110,29 @@ class Running:
         )
         return int(found.stdout.split()[0]) if found.stdout.split() else 0
 
+    @contextmanager
+    def worker(self) -> Iterator[subprocess.Popen[str]]:
+        """One more worker on the same data; its output goes to the same file."""
+        settings = {"SPOOLHOUSE_DATA": str(self.data), "SPOOLHOUSE_PORT": str(self.port)}
+        with self.output.open("a") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "api.cli", "worker"],
+                env={**self.environment, **settings},
+                cwd=self.data.parent,
+                stdout=out,
+                stderr=out,
+                text=True,
+            )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
     def stop(self) -> int:
         """SIGTERM and the exit status."""
         self.process.send_signal(signal.SIGTERM)

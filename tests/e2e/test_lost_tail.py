@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -96,3 +98,42 @@ def test_a_tail_lost_while_everything_runs_is_noticed(
         until(lambda: running.get("/readyz"), why="readiness")
         until(lambda: _known(running) == before, why="the same videos under the same ids")
         assert _rows(data) == rows
+
+
+@pytest.mark.parametrize("swapped", [False, True], ids=["the older one owns the log file", "the younger one does"])
+def test_two_workers_put_a_lost_tail_right_once(
+    tmp_path: Path, own_redis: RedisServer, sample_videos: list[Path], swapped: bool
+) -> None:
+    """Given two full workers, when Redis comes back with less, then neither undoes what the other did."""
+    clip, data = sample_videos[1], tmp_path / "data"
+    with spoolhouse(data, SPOOLHOUSE_REDIS_URL=own_redis.url) as running:
+        with running.worker() as other:
+            until(lambda: other.pid in {one["pid"] for one in _workers(running)}, why="another worker")
+            if swapped:
+                os.kill(running.child("worker"), signal.SIGKILL)
+            until(lambda: len(_workers(running)) == 2 and running.get("/readyz"), why="two workers that are ready")
+            for number in range(4):
+                shutil.copy(clip, data / "inbox" / f"watched{number}.mp4")
+                assert running.upload(f"sent{number}.mp4", clip.read_bytes())[0] == 200
+            until(lambda: len(_rows(data)) == 4 and len(running.videos()) == 8, why="all videos in the catalogue")
+            before, rows = _known(running), _rows(data)
+            _cut_in_half(own_redis)
+            until(lambda: running.output.read_text().count("the gate is open again") >= 2, why="both gates opening")
+            until(lambda: len(_workers(running)) == 2 and running.get("/readyz"), why="readiness")
+            until(lambda: _known(running) == before, why="the same videos under the same ids")
+            assert _rows(data) == rows
+            shutil.copy(clip, data / "inbox" / "later.mp4")
+            until(lambda: len(_rows(data)) == 5, why="a file that comes later")
+            with redis.Redis.from_url(own_redis.url) as client:
+                epoch = int(client.hget("spoolhouse:{00}:meta", "epoch") or 0)
+            assert epoch <= 3
+        until(lambda: len(_workers(running)) == 1 and running.get("/readyz"), why="readiness with one worker")
+        lines = (data / "logs" / "video_uploads.log").read_text().splitlines()
+        assert len([line for line in lines if "Received video upload" in line]) == 4
+
+
+def _workers(running: Running) -> list[dict[str, Any]]:
+    """What the living workers say of themselves, ready or not."""
+    _, report = running.ask("GET", "/readyz")
+    workers: list[dict[str, Any]] = (report or {}).get("workers", [])
+    return workers

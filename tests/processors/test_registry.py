@@ -11,7 +11,7 @@ from processors.watching.comparing import Changes, Found, Settle
 from processors.watching.knowing import Index
 from processors.watching.registering import Registrar
 from streams.errors import GateClosedError
-from streams.events import FileSettled, NumbersReserved, VideoNumbered
+from streams.events import FileSettled, NumbersReserved, VideoNumbered, VideoProbeFailed
 from streams.identity import REGISTRY, watched_video_id
 from streams.log import Log, new_event, open_log
 from streams.paths import OsPath
@@ -127,3 +127,16 @@ async def test_numbers_that_only_their_files_know_are_given_back(log: Log, setti
     ]
     await register(Registrar(log, settings, ROOT, Index()), "b.mp4")
     assert await numbers(log) == {"late.mp4": 4, "b.mp4": 5}
+
+
+async def test_what_only_a_processor_wrote_down_keeps_no_row_from_its_video(log: Log, settings: Settings) -> None:
+    """The tail was lost while a video was probed: the result stands alone in the log."""
+    row = LegacyRow(number=1, main_dir=ROOT, path=f"{ROOT}/a.mp4", url=None, status=1, created=None)
+    adopted, fresh = (watched_video_id(ROOT, name) for name in ("a.mp4", "b.mp4"))
+    for video in (adopted, fresh):
+        await log.append(new_event(video, VideoProbeFailed(revision=1, reason="?"), source="probe"))
+    await Registry(log, Rows((row, adopted)), [ROOT]).restore()
+    assert [one.type for one in await log.history(adopted)] == ["VideoProbeFailed", "RowAdopted"]
+    await register(Registrar(log, settings, ROOT, Index()), "b.mp4")
+    assert [one.type for one in await log.history(fresh)] == ["VideoProbeFailed", "FileSettled"]
+    assert await numbers(log) == {"b.mp4": 2}

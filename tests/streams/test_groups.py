@@ -179,6 +179,7 @@ async def test_stranded_entries_are_found_by_the_audit(settings: Settings, log: 
         await eventually(lambda: len(host.consumer.owned) == 4)
         partition = partition_of("video-0", 4)
         owned = host.consumer.owned[partition]
+        await eventually(lambda: owned.rescan is None)  # else its own first look would find them
         owned.paused = True
         await log.append_all([numbered("video-0", n) for n in range(5)])
         [(_, stolen)] = await log.redis.xreadgroup("test", CONSUMER, {log.keys.log(partition): ">"})

@@ -25,6 +25,9 @@ from streams.queries import LegacyRow, LegacyRows
 
 BATCH = 500
 
+REACH = 100_000
+"""Numbers that are skipped at the most because a row of someone else's stands above ours."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -40,8 +43,7 @@ class Registry:
         To be called when the projections have caught up. Harmless to repeat.
         """
         foreign = await self._rows.foreign_rows()
-        highest = max((row.number for row in foreign), default=0)
-        await self._reach(highest, {})
+        await self._reach([row.number for row in foreign], {})
         await self._adopt(foreign)
         if foreign:
             _log.info("rows of the videos table adopted", rows=len(foreign))
@@ -55,31 +57,38 @@ class Registry:
         told = await self._numbers_in_use()
         ids = {number: video for video, number in told.items()}
         ids.update((row.number, video) for row, video in rows if video is not None)
-        await self._reach(max((*ids, *(row.number for row, _ in rows)), default=0), ids)
+        await self._reach([*ids, *(row.number for row, _ in rows)], ids)
         adopted = await self._adopt(
             [row for row, _ in rows], {row.number: video for row, video in rows if video is not None}, told
         )
         return await self._log.version(REGISTRY) - before + adopted
 
-    async def _reach(self, highest: int, ids: Mapping[int, str]) -> None:
-        """See to it that the next number to be handed out is beyond `highest`."""
+    async def _reach(self, numbers: Collection[int], ids: Mapping[int, str]) -> None:
+        """See to it that the next number to be handed out is beyond all of these."""
         history = await self._log.history(REGISTRY)
         if not history:
-            # In an empty registry numbers up to `highest` are simply reserved, unless it is known whose they are.
-            through = 0 if ids else highest
-            reserved = NumbersReserved(through=through)
+            # Whoever has one of them is told so by its row; no one else ever gets it.
+            reserved = NumbersReserved(through=max(numbers, default=0))
             reservation = NewEvent(REGISTRY, reserved, event_id(REGISTRY, "reserved"), "registry", expected=0)
             await self._log.append(reservation)
-            history = await self._log.history(REGISTRY)
+            return
         first = history[0].event
         through = first.through if isinstance(first, NumbersReserved) else 0
         following = through + len(history)  # the number that the next version hands out
-        for start in range(following, highest + 1, BATCH):
-            numbers = range(start, min(start + BATCH, highest + 1))
+        near = [number for number in numbers if number < following + REACH]
+        if far := sorted(set(numbers) - set(near)):
+            _log.error(
+                "rows of `videos` have ids far above ours: give them lower ones before ours get there",
+                ids=far[:10],
+                rows=len(far),
+                ours=following,
+            )
+        for start in range(following, max(near, default=0) + 1, BATCH):
+            part = range(start, min(start + BATCH, max(near) + 1))
             await self._log.append_all(
                 [
                     new_event(REGISTRY, VideoNumbered(video=ids.get(number, f"row:{number}")), source="watch")
-                    for number in numbers
+                    for number in part
                 ],
                 timeout=30,
             )

@@ -140,3 +140,22 @@ async def test_what_only_a_processor_wrote_down_keeps_no_row_from_its_video(log:
     await register(Registrar(log, settings, ROOT, Index()), "b.mp4")
     assert [one.type for one in await log.history(fresh)] == ["VideoProbeFailed", "FileSettled"]
     assert await numbers(log) == {"b.mp4": 2}
+
+
+async def test_a_row_with_an_absurd_id_costs_nothing(log: Log) -> None:
+    """Given a row of someone else's far above ours, when the registry opens, then numbers go on where they were."""
+    rows = Rows(
+        (LegacyRow(5, None, "/theirs/near.mp4", None, 1, None), None),
+        (LegacyRow(2_000_000_000, None, "/theirs/far.mp4", None, 1, None), None),
+    )
+    assert await Registry(log, rows, [ROOT]).open() == 2
+    assert await log.version(REGISTRY) == 6  # the reservation, and five numbers that are not ours
+
+
+async def test_an_empty_registry_reserves_what_is_taken(settings: Settings, redis_url: str) -> None:
+    """Given a table that was there before, when the registry opens first, then new numbers begin above it, at once."""
+    rows = Rows((LegacyRow(2_000_000, None, "/theirs/last.mp4", None, 1, None), None))
+    async with open_log(settings, redis_url) as log:
+        await Registry(log, rows, [ROOT]).open()
+        history = await log.history(REGISTRY)
+    assert [one.event for one in history] == [NumbersReserved(through=2_000_000)]

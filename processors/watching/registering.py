@@ -21,6 +21,7 @@ from processors.watching.fitting import unserved
 from processors.watching.knowing import Index, refold, unseen_file
 from processors.watching.patience import patiently
 from streams.codec import Recorded, recorded
+from streams.collecting import garbage_uncollected
 from streams.entries import Appended, NewEvent
 from streams.errors import ConflictError, GateClosedError, SpoolhouseError
 from streams.events import (
@@ -106,7 +107,8 @@ class Registrar:
                     new = [ids[ahead][settle.relative] for settle in parts[ahead] if not _number_of(settle)]
                     numbering.append(asyncio.create_task(self._numbers(new)))
                 numbers = await numbering.popleft()
-                steps = [self._settled(settle, ids[at], numbers, settled_by[settle.relative]) for settle in part]
+                with garbage_uncollected():
+                    steps = [self._settled(settle, ids[at], numbers, settled_by[settle.relative]) for settle in part]
                 if len(appending) == UNDER_WAY:
                     again += await appending.popleft()
                 appending.append(asyncio.create_task(self._append(steps)))

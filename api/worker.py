@@ -37,7 +37,7 @@ async def run_worker(settings: Settings, *, only: Collection[str] = ()) -> None:
     member = member_name(settings)
     with _heeding(stopping):
         async with worker_parts(settings) as parts, contextlib.AsyncExitStack() as stack:
-            processors = chosen(only)
+            processors = chosen(only, settings)
             hosts: list[Host] = []
             stack.push_async_callback(_withdraw, parts.log, member)
             if only:
@@ -85,10 +85,13 @@ def member_name(settings: Settings) -> str:
     return settings.worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def chosen(only: Collection[str]) -> list[Processor]:
-    """The processors to run. Raises SettingsError for a name that none has."""
+def chosen(only: Collection[str], settings: Settings) -> list[Processor]:
+    """The processors to run: all whose dependencies are configured, or those that are named.
+
+    Raises SettingsError for a name that none has.
+    """
     if not only:
-        return list(PROCESSORS.values())
+        return [one for one in PROCESSORS.values() if one.needs(settings)]
     by_name = {name: one for one in PROCESSORS.values() for name in (one.group, *one.alias)}
     if unknown := [name for name in only if name not in by_name]:
         raise SettingsError(f"there is no processor {', '.join(unknown)}; there are {', '.join(sorted(by_name))}")

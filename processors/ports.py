@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -46,4 +47,128 @@ class Prober(Protocol):
 
     async def probe(self, path: OsPath) -> Probed | ProbeFailure:
         """Look at a file. Never raises for what the file is or does; takes a bounded time."""
+        ...
+
+
+# ---------------------------------------------------------------- the object store
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What an object store says of an object."""
+
+    key: str
+    size: int
+    """Bytes."""
+    etag: str | None
+    """Without quotes; None where the store keeps none (a directory)."""
+
+
+class ObjectStore(Protocol):
+    """Keeps objects under keys, whole or not at all: an S3-compatible server, or a directory on another disk.
+
+    Everything raises DependencyDownError where the store cannot be used at all (unreachable, no
+    answer in time, bad credentials, a forbidden bucket), TransientError where it failed at this one
+    object (403 on the object, a 5xx that stays, a checksum that differs).
+    """
+
+    label: str
+    """For people: `s3://videos at http://127.0.0.1:9000`, `file:///mnt/other-disk/videos`. No secrets."""
+
+    async def prepare(self) -> None:
+        """Make the bucket where it is missing. Cheap when it was done before."""
+        ...
+
+    async def put(self, key: str, data: bytes, *, sha256: str, md5: str) -> str:
+        """Store an object, replacing it; its ETag. Hex digests of `data`, for whoever checks them on the way.
+
+        Raises TransientError where the store answers with another MD5 as ETag than that of the data.
+        """
+        ...
+
+    async def get(self, key: str) -> bytes | None:
+        """An object's content (chunks and manifests: a few MiB); None where it is not there."""
+        ...
+
+    async def head(self, key: str) -> StoredObject | None:
+        """What is known of an object; None where it is not there."""
+        ...
+
+    def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """Every object whose key begins with `prefix`, by key."""
+        ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are not there are none."""
+        ...
+
+
+# ---------------------------------------------------------------- Google Drive
+
+
+@dataclass(frozen=True, slots=True)
+class DriveFile:
+    """What Drive says of a file."""
+
+    id: str
+    name: str
+    size: int
+    md5: str | None
+    """Hex; None while Drive has not computed it."""
+    trashed: bool
+    link: str
+    """`https://drive.google.com/file/d/<id>/view`."""
+
+
+class DriveSessionExpiredError(Exception):
+    """The upload session is gone: open another, with the same file id."""
+
+
+class DriveFileExistsError(Exception):
+    """There is a file of that id already: an earlier reply was lost."""
+
+
+class Drive(Protocol):
+    """Google Drive, as far as copies of videos need it.
+
+    Everything raises DependencyDownError (unreachable, bad credentials, the limit for a day is
+    reached) or TransientError (rate limits and 5xx that stay after backing off as Google asks).
+    """
+
+    folder_id: str
+
+    async def new_file_id(self) -> str:
+        """An id that the next file may be created with."""
+        ...
+
+    async def find(self, video: str, revision: int) -> DriveFile | None:
+        """The file in our folder that carries this video and revision in its appProperties."""
+        ...
+
+    async def get(self, file_id: str) -> DriveFile | None:
+        """A file by its id; None where there is none."""
+        ...
+
+    async def open_session(self, file_id: str, name: str, mime: str, size: int, properties: Mapping[str, str]) -> str:
+        """Begin a resumable upload into our folder; the session's URI. Raises DriveFileExistsError."""
+        ...
+
+    async def received(self, uri: str, size: int) -> int | DriveFile:
+        """How many bytes a session has, or the file, where it has them all. Raises DriveSessionExpiredError."""
+        ...
+
+    async def send(self, uri: str, data: bytes, offset: int, size: int) -> int | DriveFile:
+        """Send the bytes at `offset`; how many the session has now, or the file. Raises DriveSessionExpiredError."""
+        ...
+
+    async def share(self, file_id: str, audience: str) -> None:
+        """Let `anyone` with the link, or a domain, read it. Harmless to repeat."""
+        ...
+
+    async def download(self, file_id: str, offset: int, length: int) -> bytes:
+        """Bytes of a file."""
+        ...
+
+    async def delete(self, file_id: str) -> None:
+        """Remove a file for good; one that is not there is none."""
         ...

@@ -7,7 +7,7 @@ from functools import singledispatch
 import orjson
 
 from streams import events
-from streams.codec import encode
+from streams.codec import shown
 from streams.paths import escape_path
 
 MAX_SUMMARY = 2000
@@ -26,7 +26,7 @@ def megabytes(size: int) -> str:
 
 @singledispatch
 def _worded(event: events.Event) -> str:
-    fields = orjson.loads(encode(event))
+    fields = orjson.loads(shown(event))
     return f"{type(event).__name__}: " + ", ".join(f"{name} {value}" for name, value in fields.items())
 
 

@@ -19,7 +19,7 @@ from projections.dialects import upsert_many
 from projections.projection import Projection
 from projections.summaries import summary
 from projections.tables import Tables
-from streams.codec import Recorded, encode
+from streams.codec import Recorded, shown
 from streams.identity import REGISTRY
 
 timeline = tables.table(
@@ -73,7 +73,7 @@ def _row(recorded: Recorded[Any]) -> dict[str, Any]:
         "source": recorded.source[:255],
         "cause": recorded.cause,
         "summary": summary(recorded.event),
-        "data": encode(recorded.event).decode(),
+        "data": shown(recorded.event).decode(),
     }
 
 

@@ -51,8 +51,8 @@ class Breaker:
         self._trying, self._pause = False, self._first
         await self._tell()
 
-    async def failed(self, reason: str) -> None:
-        """The dependency did not answer: everyone waits.
+    async def failed(self, reason: str, retry_after: float | None = None) -> None:
+        """The dependency did not answer: everyone waits, for `retry_after` seconds where that is known.
 
         Only the one that tried makes the pause longer: a crowd that was at work when it broke says
         the same thing many times.
@@ -63,8 +63,11 @@ class Breaker:
             self.since = time.time()
             _log.warning("dependency is down, work that needs it pauses", dependency=self.name, reason=reason)
         self.reason, self._trying = reason, False
-        self._retry_at = time.monotonic() + random.uniform(self._pause / 2, self._pause)
-        self._pause = min(self._longest, self._pause * 2)
+        if retry_after is not None:
+            self._retry_at = time.monotonic() + retry_after
+        else:
+            self._retry_at = time.monotonic() + random.uniform(self._pause / 2, self._pause)
+            self._pause = min(self._longest, self._pause * 2)
         await self._tell()
 
     async def abandoned(self) -> None:

@@ -79,6 +79,14 @@ def encode(event: Event) -> bytes:
     return data
 
 
+def shown(event: Event) -> bytes:
+    """The `data` field as people may see it: without what is private."""
+    data = encode(event)
+    if not event.private:
+        return data
+    return orjson.dumps({name: value for name, value in orjson.loads(data).items() if name not in event.private})
+
+
 def decode(name: str, sv: int, data: bytes) -> Event:
     """The event in a `data` field, upcast to today's version. Raises ValueError where it is none."""
     cls = EVENTS.get(name)

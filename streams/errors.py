@@ -81,11 +81,18 @@ class PoisonError(SpoolhouseError):
 
 
 class DependencyDownError(SpoolhouseError):
-    """An outside thing is unreachable: the processor pauses, no attempt is spent."""
+    """An outside thing cannot be used just now: the processor pauses, no attempt is spent.
 
-    def __init__(self, dependency: str, message: str) -> None:
-        super().__init__(f"{dependency} is unreachable: {message}")
-        self.dependency = dependency
+    `retry_after` (seconds) is when to try again, where that is known; else soon, then ever later.
+    `unreachable` is False where it answers but turns everything away (bad credentials, a limit for
+    the day): the message then says all.
+    """
+
+    def __init__(
+        self, dependency: str, message: str, *, retry_after: float | None = None, unreachable: bool = True
+    ) -> None:
+        super().__init__(f"{dependency} is unreachable: {message}" if unreachable else f"{dependency}: {message}")
+        self.dependency, self.retry_after = dependency, retry_after
 
 
 # How a door says no.

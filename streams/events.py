@@ -30,10 +30,16 @@ class Event:
 
     __slots__ = ()
     sv: ClassVar[int] = 1
+    private: ClassVar[frozenset[str]] = frozenset()
+    """Fields that whoever reads them could misuse: kept in the log, shown to no one."""
 
     def step(self) -> str:
         """Tells this event's id from others of its type with the same subject and cause."""
         return type(self).__name__
+
+    def checkpoint(self, at: datetime) -> Mapping[str, str] | None:  # noqa: ARG002 # most have none
+        """Fields that are set on the subject's hash in the same step, for a person at redis-cli."""
+        return None
 
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -270,6 +276,382 @@ class EntryParked(Event):
         return f"EntryParked/{self.group}/{self.position}/{self.parking}"
 
 
+# ---------------------------------------------------------------- its copies
+
+Replica = Literal["s3", "drive"]
+"""Where a copy lies: the object store (S3, or a directory that stands for it), or Google Drive."""
+
+
+@event()
+class ReplicationStarted(Event):
+    """A revision of a video begins to be copied to the object store, chunk by chunk."""
+
+    revision: int
+    stream_id: str
+    """64 hex digits; first part of the key of everything that is stored of this revision."""
+    store: str
+    """Which store, as a person reads it: `s3://videos at http://127.0.0.1:9000`."""
+    chunk_size: int
+    """A stream keeps the chunk size it began with."""
+    size: int
+
+    def step(self) -> str:
+        """A stream starts once for each cause."""
+        return f"ReplicationStarted/{self.stream_id}"
+
+
+@event()
+class ChunkUploaded(Event):
+    """The object store has a chunk, and said so.
+
+    Stands under the video, or under `growth:<video>` while the file is still being written.
+    """
+
+    revision: int
+    stream_id: str
+    index: int
+    """Dense from 0; the object is `<stream_id>/chunk_<index, six digits>.bin`."""
+    offset: int
+    """Of its first byte in the file: index × the stream's chunk size."""
+    size: int
+    """chunk_size, but for the last."""
+    sha256: str
+    etag: str
+    """As the store gave it, without quotes."""
+
+    def step(self) -> str:
+        """A chunk whose content changed is sent again under its index."""
+        return f"ChunkUploaded/{self.stream_id}/{self.index}/{self.sha256[:16]}"
+
+    def checkpoint(self, at: datetime) -> Mapping[str, str] | None:
+        """What users of the chunk uploader look at: how far this stream is, and since when."""
+        return {
+            "stream_id": self.stream_id,
+            "offset": str(self.offset + self.size),
+            "last_modified": repr(at.timestamp()),
+        }
+
+
+@event()
+class ReplicationCompleted(Event):
+    """Every chunk of a revision and, last, its manifest are in the object store."""
+
+    revision: int
+    stream_id: str
+    store: str
+    size: int
+    sha256: str
+    """Of the whole content, as it was read for this copy."""
+    chunk_size: int
+    chunks: int
+    manifest_sha256: str
+    """Of the bytes of `<stream_id>/metadata.json`."""
+    sent: int = 0
+    """Bytes of chunks that the run which completed it sent."""
+    seconds: float = 0.0
+    """From the start of the run which completed it."""
+
+    def step(self) -> str:
+        """Once for each stream and manifest."""
+        return f"ReplicationCompleted/{self.stream_id}/{self.manifest_sha256[:16]}"
+
+
+@event()
+class ReplicationAbandoned(Event):
+    """A stream will not be completed: its content is no longer there. Its objects were removed."""
+
+    revision: int
+    stream_id: str
+    reason: str
+
+    def step(self) -> str:
+        """Once for each stream and cause."""
+        return f"ReplicationAbandoned/{self.stream_id}"
+
+
+@event()
+class ReplicationRequested(Event):
+    """Someone asked for (what is missing of) the copy in the object store."""
+
+    revision: int
+    request: int
+    """The how-manieth request for this video it is, from 1."""
+    reason: str = ""
+
+    def step(self) -> str:
+        """Each request has a number."""
+        return f"ReplicationRequested/{self.request}"
+
+
+@event()
+class DriveUploadStarted(Event):
+    """A revision of a video begins to be copied to Google Drive, under an id that Drive gave beforehand."""
+
+    revision: int
+    file_id: str
+    folder_id: str
+    filename: str
+    """Its name in Drive: the stored name without its timestamp."""
+    path: OsPath
+    door: Door
+    size: int
+
+    def step(self) -> str:
+        """Once for each Drive file."""
+        return f"DriveUploadStarted/{self.file_id}"
+
+
+@event()
+class DriveSessionOpened(Event):
+    """Drive opened a resumable upload session for the file."""
+
+    private: ClassVar[frozenset[str]] = frozenset({"uri"})
+
+    revision: int
+    file_id: str
+    session: int
+    """The how-manieth session of this file it is, from 1: a session lives a week at most."""
+    uri: str
+    """Whoever has it may upload: never shown."""
+
+    def step(self) -> str:
+        """Each session has a number."""
+        return f"DriveSessionOpened/{self.file_id}/{self.session}"
+
+
+@event()
+class DriveOffsetReached(Event):
+    """Drive has the file's first bytes and said so."""
+
+    revision: int
+    file_id: str
+    session: int
+    offset: int
+    """Bytes that Drive has."""
+    size: int
+    """Bytes of the whole file."""
+
+    def step(self) -> str:
+        """Once for each offset of a session."""
+        return f"DriveOffsetReached/{self.file_id}/{self.session}/{self.offset}"
+
+
+@event()
+class DriveFileUploaded(Event):
+    """Drive has the whole file; size and MD5 are those of the local one."""
+
+    revision: int
+    file_id: str
+    filename: str
+    door: Door
+    size: int
+    md5: str
+    seconds: float = 0.0
+
+    def step(self) -> str:
+        """Once for each Drive file."""
+        return f"DriveFileUploaded/{self.file_id}"
+
+
+@event()
+class DrivePermissionsSet(Event):
+    """The Drive file may be seen by whom the settings name."""
+
+    revision: int
+    file_id: str
+    filename: str
+    door: Door
+    shared_with: str
+    """`anyone` (who has the link), or a domain."""
+
+    def step(self) -> str:
+        """Once for each Drive file and audience."""
+        return f"DrivePermissionsSet/{self.file_id}/{self.shared_with}"
+
+
+@event()
+class DriveUploadCompleted(Event):
+    """The copy in Google Drive is whole, verified and shared as the settings say."""
+
+    revision: int
+    file_id: str
+    filename: str
+    path: OsPath
+    """Of the local file."""
+    door: Door
+    link: str
+    size: int
+    md5: str
+
+    def step(self) -> str:
+        """Once for each Drive file."""
+        return f"DriveUploadCompleted/{self.file_id}"
+
+
+@event()
+class DriveUploadFailed(Event):
+    """The copy to Google Drive failed. Once for each episode: it is tried again by itself, silently."""
+
+    revision: int
+    filename: str
+    path: OsPath
+    door: Door
+    episode: int
+    """The how-manieth episode of failures for this video it is, from 1; a completed upload ends one."""
+    reason: str
+
+    def step(self) -> str:
+        """Each episode has a number."""
+        return f"DriveUploadFailed/{self.revision}/{self.episode}"
+
+
+@event()
+class DriveUploadRequested(Event):
+    """Someone asked for the copy in Google Drive (again)."""
+
+    revision: int
+    request: int
+    """The how-manieth request for this video it is, from 1."""
+    reason: str = ""
+
+    def step(self) -> str:
+        """Each request has a number."""
+        return f"DriveUploadRequested/{self.request}"
+
+
+@event()
+class ReplicaVerified(Event):
+    """A copy was compared with what was sent, and is whole."""
+
+    replica: Replica
+    revision: int
+    target: str
+    """The stream id, or the Drive file's id."""
+    verification: int
+    """The how-manieth verification of this video's copies it is, from 1."""
+    deep: bool
+    """The bytes themselves were read and hashed; else sizes and checksums that the store keeps."""
+    objects: int
+    size: int
+
+    def step(self) -> str:
+        """Each verification has a number."""
+        return f"ReplicaVerified/{self.replica}/{self.verification}"
+
+
+@event()
+class ReplicaDamaged(Event):
+    """A copy was compared with what was sent, and something is missing or wrong."""
+
+    replica: Replica
+    revision: int
+    target: str
+    verification: int
+    deep: bool
+    missing: int
+    """Objects that are not there."""
+    wrong: int
+    """Objects whose size or checksum differs."""
+    faults: tuple[str, ...]
+    """The first of them, in words."""
+
+    def step(self) -> str:
+        """Each verification has a number."""
+        return f"ReplicaDamaged/{self.replica}/{self.verification}"
+
+
+@event()
+class ReplicaRepaired(Event):
+    """What was missing or wrong in a copy was sent again."""
+
+    replica: Replica
+    revision: int
+    target: str
+    verification: int
+    """The verification that had found it."""
+    source: Literal["local", "s3", "drive"]
+    """Which whole copy it was sent from."""
+    objects: int
+    size: int
+    """Bytes that were sent."""
+
+    def step(self) -> str:
+        """Once for each verification."""
+        return f"ReplicaRepaired/{self.replica}/{self.verification}"
+
+
+@event()
+class VideoOffloaded(Event):
+    """The local copy was given up on purpose: every configured copy had been verified just before."""
+
+    revision: int
+    path: OsPath
+    size: int
+    replicas: tuple[Replica, ...]
+    offload: int
+    """The how-manieth time it is offloaded, from 1."""
+
+    def step(self) -> str:
+        """Each offload has a number."""
+        return f"VideoOffloaded/{self.offload}"
+
+
+@event()
+class VideoRestored(Event):
+    """The local copy of an offloaded video is back at its place, verified."""
+
+    revision: int
+    path: OsPath
+    size: int
+    sha256: str
+    replica: Replica
+    """Which copy it came from."""
+    offload: int
+    """The offload that this undoes."""
+
+    def step(self) -> str:
+        """Once for each offload."""
+        return f"VideoRestored/{self.offload}"
+
+
+# ---------------------------------------------------------------- a file that grows: growth:<video id>
+
+
+@event()
+class GrowthStarted(Event):
+    """A file that is still being written begins to be copied, some way behind its writer."""
+
+    video: str
+    """The id that it will have once it settles."""
+    root: OsPath
+    relative: OsPath
+    revision: int
+    """The revision that it will be."""
+    take: int
+    """0 for the first; one more each time the file shrank or was replaced before it settled."""
+    stream_id: str
+    store: str
+    chunk_size: int
+    device: int
+    inode: int
+
+    def step(self) -> str:
+        """Once for each stream."""
+        return f"GrowthStarted/{self.stream_id}"
+
+
+@event()
+class GrowthAbandoned(Event):
+    """The file shrank, was replaced or went away before it settled: what was sent of it was removed."""
+
+    stream_id: str
+    reason: str
+
+    def step(self) -> str:
+        """Once for each stream."""
+        return f"GrowthAbandoned/{self.stream_id}"
+
+
 # ---------------------------------------------------------------- the registry: registry:videos
 
 
@@ -353,6 +735,42 @@ class EpochRaised(Event):
     def step(self) -> str:
         """Each epoch once."""
         return f"EpochRaised/{self.epoch}"
+
+
+# ---------------------------------------------------------------- a disk: sys:disk
+
+
+@event()
+class DiskSpaceLow(Event):
+    """A disk that we write to has less room than the settings ask for."""
+
+    path: OsPath
+    """The folder that was looked at."""
+    free: int
+    """Bytes."""
+    limit: int
+    """Bytes: the mark that it is below."""
+    mark: Literal["low", "hard"]
+    """`low`: a warning. `hard`: uploads are refused and watching pauses."""
+    warning: int
+    """The how-manieth change of state of any disk it is, from 1."""
+
+    def step(self) -> str:
+        """Each change has a number."""
+        return f"DiskSpaceLow/{self.warning}"
+
+
+@event()
+class DiskSpaceRecovered(Event):
+    """A disk has room again."""
+
+    path: OsPath
+    free: int
+    warning: int
+
+    def step(self) -> str:
+        """Each change has a number."""
+        return f"DiskSpaceRecovered/{self.warning}"
 
 
 StoredData = Mapping[str, Any]

@@ -267,7 +267,7 @@ class Handling:
                 self.beat()
                 await self._once(event, owned, attempt)
             except DependencyDownError as error:
-                await self.breaker.failed(str(error))
+                await self.breaker.failed(str(error), error.retry_after)
                 continue
             except asyncio.CancelledError as error:
                 await self.breaker.abandoned()
@@ -323,6 +323,7 @@ class Handling:
             cause=cause,
             ordinal=ordinals[key],
             expected=0 if first else None,
+            checkpoint=event.checkpoint(datetime.now(UTC)),
             fence=None if first else self._source.fence(owned),
         )
         ordinals[key] += 1

@@ -51,6 +51,24 @@ def root_subject(root: str) -> str:
     return f"root:{uuid.uuid5(_SPOOLHOUSE, f'root{chr(0)}{escape_path(root)}')}"
 
 
+def stream_id(video: str, revision: int, take: int = 0) -> str:
+    """The id of the stream of chunks that holds a revision of a video: 64 hex digits.
+
+    Whoever lost everything but the video's id can name it again. `take` counts how often the file
+    was replaced before it settled: what was sent of it until then is another stream.
+    """
+    return hashlib.sha256(f"spoolhouse stream\0{video}\0{revision}\0{take}".encode()).hexdigest()
+
+
+def growth_subject(video: str) -> str:
+    """The subject that holds what was sent of a file before it settled."""
+    return f"growth:{video}"
+
+
+DISK = "sys:disk"
+"""The subject that holds what became of disk space."""
+
+
 @lru_cache(maxsize=4096)
 def _subject_namespace(subject: str) -> bytes:
     return bytes.fromhex(_named(_SPOOLHOUSE.bytes, subject).replace("-", ""))

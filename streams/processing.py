@@ -66,6 +66,10 @@ class Context:
         self.beats()
 
 
+def _nothing(_: Settings) -> bool:
+    return True
+
+
 Handler = Callable[[Recorded[Any], Context], AsyncIterator[Event | First]]
 
 
@@ -81,6 +85,8 @@ class Processor:
     attempts: int | None = None
     alias: tuple[str, ...] = field(default=())
     """Other names that `--only` understands."""
+    needs: Callable[[Settings], bool] = _nothing
+    """Whether what it works with is configured. Its group begins once it is, with the whole past before it."""
 
     def __call__(self, recorded: Recorded[Any], context: Context) -> AsyncIterator[Event | First]:
         """Run the generator; for tests."""
@@ -98,6 +104,7 @@ def processor(
     concurrency: int | None = None,
     attempts: int | None = None,
     alias: tuple[str, ...] = (),
+    needs: Callable[[Settings], bool] = _nothing,
 ) -> Callable[[Handler], Processor]:
     """Make an async generator the processor of a consumer group."""
     types = on if isinstance(on, tuple) else (on,)
@@ -105,7 +112,7 @@ def processor(
     def define(handler: Handler) -> Processor:
         if group in PROCESSORS:
             raise TypeError(f"there is a processor {group!r} already")
-        made = Processor(group, frozenset(t.__name__ for t in types), handler, concurrency, attempts, alias)
+        made = Processor(group, frozenset(t.__name__ for t in types), handler, concurrency, attempts, alias, needs)
         PROCESSORS[group] = made
         return made
 

@@ -6,7 +6,21 @@ They keep `processors` and `projections` apart: bootstrap hands the one to the o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from streams.codec import Recorded
+
+
+class Histories(Protocol):
+    """The log, to those who must know all that happened to one subject."""
+
+    async def history(self, subject: str) -> list[Recorded[Any]]:
+        """Every event of a subject, in order. Raises LogUnavailableError, UndecodableError."""
+        ...
+
+    async def epoch(self) -> int:
+        """1 for a log that never lost anything; one more for each time it did. Raises LogUnavailableError."""
+        ...
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ Every setting is `SPOOLHOUSE_<NAME>`; the names that users of the systems we rep
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -140,10 +141,63 @@ class Settings(BaseSettings):
     stall_after: float = Field(60.0, gt=0)
     """Seconds of lag without progress or heartbeat that count as a stall."""
     probe_timeout: float = Field(60.0, gt=0)
+
+    s3_endpoint: str | None = None
+    """`https://host:port` of an S3-compatible store, or `file:///mnt/other-disk`: a directory on another disk.
+
+    Unset: Amazon's, where `s3_bucket` is set; with neither nothing is copied. Credentials are the standard
+    AWS variables (or files, or roles).
+    """
+    s3_bucket: str | None = None
+    """Unset: `videos`, where `s3_endpoint` is set. Made when missing."""
+    s3_region: str | None = Field(None, validation_alias=_also("S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"))
+    """Unset: `us-east-1`."""
+    s3_timeout: float = Field(30.0, gt=0)
+    """Seconds without any progress after which a request to the store is given up."""
+    s3_connect_timeout: float = Field(3.0, gt=0)
+    """Seconds that the store gets to take a connection."""
+    chunk_size: int = Field(10_485_760, ge=1024, le=512 * 2**20)
+    """Bytes of a chunk in the object store. A stream keeps the size that it began with."""
+    chunks_in_flight: int = Field(4, ge=1, le=64)
+    """Chunks of one video that are sent side by side; each takes its size of memory."""
+    replicate_concurrency: int = Field(2, ge=1)
+    """Videos that are copied side by side, to each place."""
+    growing_behind: int = Field(10_485_760, ge=0)
+    """Bytes by which the copy of a file that is still being written stays behind its writer."""
+
+    drive_folder_id: str | None = Field(None, validation_alias=_also("DRIVE_FOLDER_ID", "DRIVE_FOLDER_ID"))
+    """The Google Drive folder that videos are copied to."""
+    drive_credentials: Path | None = None
+    """Service account key or OAuth user token. Unset: `credentials.json` here or in `data`, where there is one."""
+    drive_endpoint: str | None = None
+    """Base URL of another server that speaks Drive v3; unset: Google's."""
+    drive_share: str = "anyone"
+    """Who may see a file: `anyone` with the link, a domain such as `example.com`, or `nobody` else."""
+    drive_wait: float = Field(540.0, ge=0)
+    """Seconds that an upload's answer waits for Drive."""
+    drive_chunk_size: int = Field(10_485_760, ge=262_144)
+    """Bytes that are sent to Drive in one request; a multiple of 262,144."""
+    drive_timeout: float = Field(60.0, gt=0)
+    """Seconds after which a request to Drive that does not move is given up."""
+
+    retention_days: float | None = Field(None, ge=0)
+    """Local copies older than this are given up once every copy elsewhere was verified; unset: never by itself."""
+    days_to_keep: float = Field(30.0, ge=0, validation_alias=_also("DAYS_TO_KEEP", "DAYS_TO_KEEP"))
+    """What `spoolhouse retention` takes for `--days` unless told."""
+    retention_interval: float = Field(3600.0, gt=0)
+    """Seconds between two looks for what may be given up."""
+    retention_watch: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Watched roots whose originals may be given up as well, comma-separated. Unset: none, ever."""
+    disk_low: int = Field(5 * GIB, ge=0)
+    """Bytes: below that much free space there are warnings."""
+    disk_hard: int = Field(GIB // 2, ge=0)
+    """Bytes: below that uploads are refused (507) and watching pauses."""
     log_level: str = "INFO"
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
 
-    @field_validator("port", "watch", "watch_extensions", "cors_origins", "allowed_hosts", mode="before")
+    @field_validator(
+        "port", "watch", "watch_extensions", "cors_origins", "allowed_hosts", "retention_watch", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -162,7 +216,7 @@ class Settings(BaseSettings):
             raise ValueError("ports lie between 1 and 65535 (0: any free one)")
         return value
 
-    @field_validator("base_url", "storage_url")
+    @field_validator("base_url", "storage_url", "drive_endpoint")
     @classmethod
     def _real_url(cls, value: str | None) -> str | None:
         if value is not None:
@@ -195,13 +249,51 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("data", "upload_dir", "log_dir", "notifier_log_dir", "working_dir"),
-        *("base_path", "served_dir", "storage_dir"),
+        *("base_path", "served_dir", "storage_dir", "drive_credentials"),
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(value).expanduser().absolute()
 
-    @field_validator("watch")
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _real_store(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            directory = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+            if not directory and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.username):
+                raise ValueError(f"{value!r} is neither https://host:port nor file:///folder")
+        return value
+
+    @field_validator("s3_bucket")
+    @classmethod
+    def _real_bucket(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+            raise ValueError(f"{value!r} is no bucket name: 3 to 63 lower-case letters, digits, dots and hyphens")
+        return value
+
+    @field_validator("drive_share")
+    @classmethod
+    def _real_audience(cls, value: str) -> str:
+        value = value.strip().lower()
+        if value not in {"anyone", "nobody"} and not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", value):
+            raise ValueError(f"{value!r} is neither anyone, nobody nor a domain such as example.com")
+        return value
+
+    @field_validator("drive_chunk_size")
+    @classmethod
+    def _in_quarters(cls, value: int) -> int:
+        if value % 262_144:
+            raise ValueError("it must be a multiple of 262144: Drive takes nothing else")
+        return value
+
+    @model_validator(mode="after")
+    def _marks(self) -> Self:
+        if self.disk_hard > self.disk_low:
+            raise ValueError("SPOOLHOUSE_DISK_HARD lies above SPOOLHOUSE_DISK_LOW: warnings come before refusals")
+        return self
+
+    @field_validator("watch", "retention_watch")
     @classmethod
     def _all_absolute(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         # Named twice is named once: two watchers of one root would take it from each other for ever.
@@ -255,6 +347,29 @@ class Settings(BaseSettings):
     def sidecars(self) -> Path:
         """Where the sidecar manifests of stored videos lie."""
         return self.data / "sidecars"
+
+    @cached_property
+    def s3_configured(self) -> bool:
+        """Whether there is an object store to copy to."""
+        return self.s3_endpoint is not None or self.s3_bucket is not None
+
+    @cached_property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self.s3_bucket or "videos"
+
+    @property
+    def drive_credentials_file(self) -> Path | None:
+        """Where Drive's credentials lie: as set, else a `credentials.json` here or in `data`, else None."""
+        if self.drive_credentials is not None:
+            return self.drive_credentials
+        found = (Path("credentials.json").absolute(), self.data / "credentials.json")
+        return next((path for path in found if path.is_file()), None)
+
+    @property
+    def drive_configured(self) -> bool:
+        """Whether Drive is meant to be used: one of folder and credentials is there. With one only, it fails."""
+        return self.drive_folder_id is not None or self.drive_credentials_file is not None
 
     @cached_property
     def public_url(self) -> str:

@@ -54,6 +54,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     """Anything that a field of this type may hold."""
     if typing.get_origin(kind) is typing.Literal:
         return st.sampled_from(typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return st.lists(values(typing.get_args(kind)[0]), max_size=5).map(tuple)
     if isinstance(kind, types.UnionType):
         return st.one_of(*(st.none() if one is type(None) else values(one) for one in typing.get_args(kind)))
     return KINDS[kind]

@@ -289,7 +289,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _marks(self) -> Self:
-        if self.disk_hard > self.disk_low:
+        if self.disk_hard > self.disk_low and "disk_hard" in self.model_fields_set:
             raise ValueError("SPOOLHOUSE_DISK_HARD lies above SPOOLHOUSE_DISK_LOW: warnings come before refusals")
         return self
 
@@ -357,6 +357,11 @@ class Settings(BaseSettings):
     def bucket(self) -> str:
         """The bucket's name."""
         return self.s3_bucket or "videos"
+
+    @cached_property
+    def hard_mark(self) -> int:
+        """Bytes of free space below which nothing is taken in; never above the mark of the warnings."""
+        return min(self.disk_hard, self.disk_low)
 
     @property
     def drive_credentials_file(self) -> Path | None:

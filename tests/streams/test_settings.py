@@ -243,7 +243,9 @@ def test_every_setting_has_its_name(clean_env: Path, monkeypatch: pytest.MonkeyP
         for other in Settings.model_fields:
             monkeypatch.delenv(f"SPOOLHOUSE_{other.upper()}", raising=False)
         text = {"log_format": "json", "base_url": "http://x", "storage_url": "http://x", "storage_dir": "/x"}
-        text |= {"redis_url": "redis://x", "catalogue_url": "mysql://x/y"}
+        text |= {"redis_url": "redis://x", "catalogue_url": "mysql://x/y", "drive_share": "nobody"}
+        text |= {"s3_endpoint": "http://x", "s3_bucket": "films", "drive_endpoint": "http://x"}
+        text |= {"chunk_size": "4096", "drive_chunk_size": "524288"}
         monkeypatch.setenv(f"SPOOLHOUSE_{name.upper()}", text.get(name, "7"))
         if name.startswith("storage_"):
             monkeypatch.setenv("SPOOLHOUSE_STORAGE_DIR", "/x")
@@ -252,3 +254,35 @@ def test_every_setting_has_its_name(clean_env: Path, monkeypatch: pytest.MonkeyP
             monkeypatch.setenv(f"SPOOLHOUSE_{name.upper()}", "true")
         default = field.get_default()
         assert getattr(load_settings(), name) != default, name
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("SPOOLHOUSE_S3_ENDPOINT", "minio:9000", "neither https://host:port nor file:///folder"),
+        ("SPOOLHOUSE_S3_ENDPOINT", "http://key:secret@minio:9000", "SPOOLHOUSE_S3_ENDPOINT"),
+        ("SPOOLHOUSE_S3_BUCKET", "My Videos", "bucket name"),
+        ("SPOOLHOUSE_DRIVE_SHARE", "everyone", "neither anyone, nobody nor a domain"),
+        ("SPOOLHOUSE_DRIVE_CHUNK_SIZE", "300000", "multiple of 262144"),
+        ("SPOOLHOUSE_DISK_HARD", "99999999999", "SPOOLHOUSE_DISK_LOW"),
+    ],
+)
+def test_settings_of_copies_are_checked(
+    clean_env: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    """What is wrong is said at start, not at the first video."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=told):
+        load_settings()
+
+
+def test_where_copies_go_unless_told(clean_env: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is copied until someone says where to; half a Drive configuration counts as one, and fails."""
+    assert not load_settings().s3_configured
+    assert not load_settings().drive_configured
+    monkeypatch.setenv("SPOOLHOUSE_S3_ENDPOINT", "file:///mnt/other")
+    assert load_settings().s3_configured
+    assert load_settings().bucket == "videos"
+    (clean_env / "credentials.json").write_text("{}")
+    assert load_settings().drive_configured
+    assert load_settings().drive_credentials_file == clean_env / "credentials.json"

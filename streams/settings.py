@@ -261,7 +261,9 @@ class Settings(BaseSettings):
         if value is not None:
             parts = urlsplit(value)
             directory = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
-            if not directory and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.username):
+            if parts.username or parts.password:
+                raise ValueError("it holds a user name; credentials are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+            if not directory and (parts.scheme not in {"http", "https"} or not parts.hostname):
                 raise ValueError(f"{value!r} is neither https://host:port nor file:///folder")
         return value
 

@@ -5,10 +5,14 @@ They keep `processors` and `projections` apart: bootstrap hands the one to the o
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, Literal, Protocol
 
 from streams.codec import Recorded
+from streams.events import Door, Replica
+from streams.paths import OsPath
 
 
 class Histories(Protocol):
@@ -79,4 +83,74 @@ class LegacyRows(Protocol):
 
     async def all_rows(self) -> list[tuple[LegacyRow, str | None]]:
         """Every row, by number, each with the id of its video where the catalogue knows it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CopyState:
+    """What is known of one copy of a video: of the newest that was begun in that place."""
+
+    video: str
+    replica: Replica
+    revision: int
+    """Of the content that was copied; 0 where it failed before anything was begun.
+
+    Not the video's own revision: the copy is of content that was replaced since.
+    """
+    state: Literal["started", "complete", "abandoned", "failed", "damaged"]
+    """`failed`: the last attempt did; it is tried again by itself, unless it was parked."""
+    target: str
+    """The stream id, or the Drive file's id; empty where it failed before there was one."""
+    completed: datetime | None
+    verified: datetime | None
+    """When it was last found whole, since it was completed or damaged."""
+    verified_deep: bool
+    """Whether its bytes were read then."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoCopies:
+    """A video and its copies elsewhere."""
+
+    id: str
+    door: Door
+    state: Literal["present", "removed", "offloaded", "adopted"]
+    root: OsPath | None
+    """Of a watched file."""
+    path: OsPath
+    """Where the local file lies, or lay."""
+    filename: str
+    """For people."""
+    size: int
+    """Bytes."""
+    created: datetime
+    """When it was received or first seen."""
+    revision: int
+    replicas: tuple[CopyState, ...]
+    """At most one for each place; none: nothing was begun there."""
+
+    def copy(self, replica: Replica) -> CopyState | None:
+        """The copy of the current content in one place."""
+        return next((one for one in self.replicas if (one.replica, one.revision) == (replica, self.revision)), None)
+
+
+class Replicas(Protocol):
+    """Which videos have which copies, as far as the tables have followed the log.
+
+    To look through all videos without reading all histories. Whoever changes or deletes something
+    folds that video's history first (`processors.copies`).
+    """
+
+    def copies(
+        self, *, state: str | None = None, door: str | None = None, created_before: datetime | None = None
+    ) -> AsyncIterator[VideoCopies]:
+        """Every video (in this state, of this door, come in before), oldest first, page by page.
+
+        What is changed while it is iterated may be seen as it was or as it is, but each video once.
+        Raises DependencyDownError.
+        """
+        ...
+
+    async def copies_caught_up(self, timeout: float) -> bool:
+        """Wait until these tables have applied all that the log held at the call; False when time is up."""
         ...

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,26 @@ def fsync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(fd)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a small file whole, replacing what is there; durable on return.
+
+    Raises OSError, and then what was there before is there still.
+    """
+    make_folder(path.parent)
+    temporary = path.parent / f".{path.stem}.{uuid.uuid4().hex}{TEMPORARY}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+        fsync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sweep(folder: Path, *, now: float) -> list[Path]:

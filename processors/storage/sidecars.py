@@ -7,6 +7,7 @@ the event, then in a folder named by the first two digits of the video's id:
     sidecars/3f/<video id>.json        the log has it
     sidecars/lost/<video id>.json      its video was not there when its event was to be appended
     sidecars/broken/<file>             could not be read; set aside and said
+    sidecars/offloaded/<video id>.json  its local copy was given up on purpose (see `offloads`)
 
 It holds the event with its id, so appending it again, after Redis lost its tail, doubles nothing.
 Everything here blocks: call it in threads.
@@ -16,16 +17,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import structlog
 
-from processors.storage.files import fsync_folder, make_folder
+from processors.storage.files import fsync_folder, make_folder, write_durably
+from processors.storage.offloads import Offloads
 from streams.codec import decode, encode
 from streams.events import VideoStored
 from streams.log import NewEvent, new_event
@@ -71,23 +72,12 @@ class Sidecars:
         self.folder = folder
         self.new = folder / NEW
         self._lost, self._broken = folder / LOST, folder / BROKEN
+        self.offloads = Offloads(folder)
+        """Notes of the videos whose local copies were given up on purpose."""
 
     def write(self, sidecar: Sidecar) -> None:
         """Put a manifest into `new/`; durable on return. Raises OSError, and then it is not there."""
-        make_folder(self.new)
-        final = self.new / f"{sidecar.video}{_SUFFIX}"
-        temporary = self.new / f".{sidecar.video}.{uuid.uuid4().hex}.tmp"
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            with open(fd, "wb") as file:
-                file.write(_dump(sidecar))
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, final)
-            fsync_folder(self.new)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_durably(self.new / f"{sidecar.video}{_SUFFIX}", _dump(sidecar))
 
     def drop(self, video: str) -> None:
         """Forget a manifest whose video did not get stored after all."""
@@ -104,6 +94,24 @@ class Sidecars:
     def restore(self, video: str) -> None:
         """The file of a lost manifest is back: it waits for the log again."""
         self._move(self._lost / f"{video}{_SUFFIX}", self.new / f"{video}{_SUFFIX}")
+
+    def get(self, video: str) -> Sidecar | None:
+        """The manifest of a video, wherever it lies but among the lost; None where there is none (a watched file)."""
+        return self._read(self.new / f"{video}{_SUFFIX}")
+
+    def returned(self, video: str) -> None:
+        """An offloaded video's file is back at its place, and the log has its VideoRestored.
+
+        The manifest learns which file it is now, and the note of the offload is forgotten. Harmless
+        to repeat, and for a watched file, which has no manifest. Raises OSError.
+        """
+        home = self._home(video)
+        sidecar = self._read(home) if home.exists() else None
+        if sidecar is not None:
+            inode = os.stat(sidecar.event.path, follow_symlinks=False).st_ino
+            if inode != sidecar.inode:
+                write_durably(home, _dump(replace(sidecar, inode=inode)))
+        self.offloads.forget(video)
 
     def pending(self) -> list[Sidecar]:
         """What the log may not have yet, oldest first."""
@@ -137,8 +145,11 @@ class Sidecars:
             os.rename(broken, broken.with_suffix(".replaced"))
 
     def sweep(self, now: float) -> None:
-        """Remove what a process that was killed while writing left in `new/`. `now`: epoch seconds."""
-        for path in _files(self.new):
+        """Remove what a process that was killed while writing left in `new/` and `offloaded/`.
+
+        `now`: epoch seconds.
+        """
+        for path in (*_files(self.new), *_files(self.offloads.folder)):
             if path.name.startswith(".") and path.name.endswith(".tmp"):
                 with contextlib.suppress(FileNotFoundError):
                     if now - path.stat().st_mtime > ABANDONED:

@@ -120,6 +120,18 @@ class DriveFile:
     """`https://drive.google.com/file/d/<id>/view`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at on the way to Drive."""
+
+    subject: Literal["credentials", "token", "folder", "rights", "quota", "sharing"]
+    ok: bool
+    told: str
+    """What was found, for people."""
+    advice: str = ""
+    """What to do next, where it is not well."""
+
+
 class DriveSessionExpiredError(Exception):
     """The upload session is gone: open another, with the same file id."""
 
@@ -171,4 +183,11 @@ class Drive(Protocol):
 
     async def delete(self, file_id: str) -> None:
         """Remove a file for good; one that is not there is none."""
+        ...
+
+    async def diagnose(self) -> list[Finding]:
+        """Look at credentials, token, folder, rights, quota and sharing, in this order, until one makes the rest moot.
+
+        Raises nothing of the above: what fails is a finding.
+        """
         ...

@@ -80,6 +80,10 @@ class PoisonError(SpoolhouseError):
     """It will never work as it is: parked at once, with this message as the reason."""
 
 
+class DrainingError(SpoolhouseError):
+    """The worker is about to stop and asked for it (`Context.draining`): what is left is done elsewhere."""
+
+
 class DependencyDownError(SpoolhouseError):
     """An outside thing cannot be used just now: the processor pauses, no attempt is spent.
 

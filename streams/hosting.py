@@ -50,9 +50,7 @@ class Host:
         )
         self.source: Source = self._source()
         self.handling = Handling(processor, log, self.source, services, settings)
-        self.lanes: Lanes[Delivery | Due] = Lanes(
-            self._handle, concurrency=processor.concurrency or settings.concurrency
-        )
+        self.lanes: Lanes[Delivery | Due] = Lanes(self._handle, concurrency=processor.side_by_side(settings))
         self._due: set[tuple[int, bytes]] = set()
         self._stopping = self._drained = False
 

@@ -11,13 +11,14 @@ ends, its entry is acknowledged. It will see the same event twice and must do no
 yields again gets the same id.
 
 It says what kind of failure it met by what it raises: TransientError, PoisonError,
-DependencyDownError (see `streams.errors`). Anything else counts as transient.
+DependencyDownError (see `streams.errors`). Anything else counts as transient. Long work that sees
+`context.draining` set may end itself with DrainingError: its entry is handled again elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -42,6 +43,10 @@ Services = dict[type[Any], Any]
 """What bootstrap hands to processors, by Protocol."""
 
 
+async def _untold() -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(slots=True)
 class Context:
     """What a processor may use while it works on one event."""
@@ -55,6 +60,7 @@ class Context:
     """A structlog logger that names the group and the subject."""
     services: Services
     beats: Callable[[], None]
+    answers: Callable[[], Awaitable[None]] = _untold
 
     def service(self, kind: type[S]) -> S:
         """What bootstrap injected for a Protocol. Raises KeyError naming it where there is none."""
@@ -64,6 +70,10 @@ class Context:
     def beat(self) -> None:
         """Say that long work is going on: the stall watchdog counts it as progress."""
         self.beats()
+
+    async def answered(self) -> None:
+        """Say that the dependency answers: whoever waited for it goes on now, not when this work has ended."""
+        await self.answers()
 
 
 def _nothing(_: Settings) -> bool:
@@ -80,13 +90,18 @@ class Processor:
     group: str
     on: frozenset[str]
     handler: Handler
-    concurrency: int | None = None
-    """Subjects it works on side by side; None: the setting."""
+    concurrency: Callable[[Settings], int] | int | None = None
+    """Subjects it works on side by side; None: `settings.concurrency`."""
     attempts: int | None = None
     alias: tuple[str, ...] = field(default=())
     """Other names that `--only` understands."""
     needs: Callable[[Settings], bool] = _nothing
     """Whether what it works with is configured. Its group begins once it is, with the whole past before it."""
+
+    def side_by_side(self, settings: Settings) -> int:
+        """Subjects it works on side by side."""
+        wanted = self.concurrency(settings) if callable(self.concurrency) else self.concurrency
+        return wanted or settings.concurrency
 
     def __call__(self, recorded: Recorded[Any], context: Context) -> AsyncIterator[Event | First]:
         """Run the generator; for tests."""
@@ -101,7 +116,7 @@ def processor(
     group: str,
     *,
     on: type[Event] | tuple[type[Event], ...],
-    concurrency: int | None = None,
+    concurrency: Callable[[Settings], int] | int | None = None,
     attempts: int | None = None,
     alias: tuple[str, ...] = (),
     needs: Callable[[Settings], bool] = _nothing,

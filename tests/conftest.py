@@ -14,7 +14,9 @@ import pytest
 
 from streams.settings import NOTIFIER_MARKS, NOTIFIER_REQUIRED, Settings, load_settings
 from tests import videos
+from tests.drive_server import DriveServer
 from tests.servers import MariaDBServer, RedisServer, redis_binaries
+from tests.swift import SwiftServer
 
 CONTRACT_NAMES = {
     *NOTIFIER_MARKS,
@@ -136,6 +138,50 @@ def catalogue_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+# ---------------------------------------------------------------- Google Drive
+
+
+@pytest.fixture
+def drive_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DriveServer]:
+    """An empty Google Drive of the test's own: it may be told to misbehave, killed and restarted."""
+    with DriveServer(tmp_path_factory.mktemp("drive")) as server:
+        yield server
+
+
+# ---------------------------------------------------------------- S3
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
+    """One S3 server for the session: do not kill or freeze it; `own_s3` is for that."""
+    with SwiftServer(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
+    """An S3 server of the test's own, which it may kill, freeze and restart."""
+    with SwiftServer(tmp_path_factory.mktemp("own-s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(request: pytest.FixtureRequest) -> str:
+    """A bucket's name that no other test has; Spoolhouse makes the bucket."""
+    return f"test-{random.SystemRandom().randrange(2**48):012x}"
+
+
+@pytest.fixture
+def s3_env(
+    clean_env: Path, s3_server: SwiftServer, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Spoolhouse's settings for `s3_server` and `bucket`, set in this process; children may be given the same."""
+    environment = {**s3_server.environment, "SPOOLHOUSE_S3_BUCKET": bucket}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return environment
+
+
 # ---------------------------------------------------------------- settings
 
 
@@ -143,7 +189,7 @@ def catalogue_url(request: pytest.FixtureRequest) -> str:
 def clean_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """No setting from outside: every name of ours is gone, and the working directory is `tmp_path`."""
     for name in list(os.environ):
-        if name.startswith("SPOOLHOUSE_") or name in CONTRACT_NAMES:
+        if name.startswith(("SPOOLHOUSE_", "AWS_")) or name in CONTRACT_NAMES:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -31,6 +31,7 @@ import structlog
 from processors.admission import admit, admit_kind, media_type
 from processors.media.signatures import SNIFF, kind_of
 from processors.ports import Probed, ProbeFailure, Prober
+from processors.storage.disk import Marks, refusal, require_space
 from processors.storage.names import printable, stored_names, without_timestamp
 from processors.storage.receiving import Incoming, Sealed
 from processors.storage.sidecars import Sidecar, Sidecars
@@ -72,7 +73,7 @@ class UploadDoor:
     def __init__(self, log: Log, settings: Settings, prober: Prober) -> None:
         self._log, self._prober = log, prober
         self.folder = settings.uploads
-        self._max_size = settings.max_upload
+        self._max_size, self._marks = settings.max_upload, Marks.of(settings)
         self._sidecars = Sidecars(settings.sidecars)
         self._log_down_until = 0.0
 
@@ -92,7 +93,11 @@ class UploadDoor:
         """
         _check_client(client_id)
         video = new_video_id()
-        incoming = await Incoming.open(self.folder, video, max_size=self._max_size, expected_size=expected_size)
+        # The manifest and, in a small installation, the log lie on the disk of the sidecars.
+        await self._require_room()
+        incoming = await Incoming.open(
+            self.folder, video, max_size=self._max_size, expected_size=expected_size, marks=self._marks
+        )
         try:
             yield Receiving(self, video, incoming, original_name, label, mime, client_id)
         finally:
@@ -117,6 +122,13 @@ class UploadDoor:
     async def probe(self, path: Path) -> Probed | ProbeFailure:
         """What the prober says of a file."""
         return await self._prober.probe(OsPath(str(path)))
+
+    async def _require_room(self) -> None:
+        folder = self._sidecars.folder
+        try:
+            await in_thread(require_space, folder, 0, self._marks)
+        except OSError as error:
+            raise refusal(error, folder) from error
 
     async def _append(self, sidecar: Sidecar) -> bool:
         now = asyncio.get_running_loop().time()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from processors.storage import files
-from processors.storage.disk import refusal, require_space
+from processors.storage.disk import NO_MARKS, Marks, refusal, require_space
 from processors.storage.threads import in_thread
 from streams.crashpoints import reach
 from streams.errors import RejectedError
@@ -56,11 +56,11 @@ class Incoming:
     sender should see. A step that is cancelled leaves the file to `close`, which removes it.
     """
 
-    def __init__(self, folder: Path, path: Path, fd: int, max_size: int) -> None:
+    def __init__(self, folder: Path, path: Path, fd: int, max_size: int, marks: Marks) -> None:
         self.folder, self.path = folder, path
         self.received = 0
         """Bytes so far."""
-        self._fd, self._max_size = fd, max_size
+        self._fd, self._max_size, self._marks = fd, max_size, marks
         self._gathered: list[bytes] = []
         self._gathered_size = 0
         self._written = self._settled = 0
@@ -71,16 +71,20 @@ class Incoming:
         self._closed = False
 
     @classmethod
-    async def open(cls, folder: Path, name: str, *, max_size: int, expected_size: int | None = None) -> Incoming:
+    async def open(
+        cls, folder: Path, name: str, *, max_size: int, expected_size: int | None = None, marks: Marks = NO_MARKS
+    ) -> Incoming:
         """Begin to take a file in that will lie in `folder`. Raises RejectedError (413, 507, 500).
 
-        `name` is what it is called by until then, unique among all that come in. `expected_size` is what the sender announced, where it did; it is not trusted but saves
-        both sides the trouble of beginning what cannot end well.
+        `name` is what it is called by until then, unique among all that come in. `expected_size` is
+        what the sender announced, where it did; it is not trusted but saves both sides the trouble
+        of beginning what cannot end well. The disk keeps what `marks` ask for, also where others
+        fill it meanwhile.
         """
         if expected_size is not None and expected_size > max_size:
             raise _too_large(max_size)
         path = temporary_path(folder, name)
-        opening = in_thread(_open, path, expected_size or 0)
+        opening = in_thread(_open, path, expected_size or 0, marks)
         try:
             fd = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -88,7 +92,7 @@ class Incoming:
             raise
         except OSError as error:
             raise refusal(error, folder) from error
-        return cls(folder, path, fd, max_size)
+        return cls(folder, path, fd, max_size, marks)
 
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next bytes; waits while the disk is slower than the sender."""
@@ -147,9 +151,7 @@ class Incoming:
         await self._written_so_far()
         block, self._gathered = self._gathered, []
         size, self._gathered_size = self._gathered_size, 0
-        self._writing = asyncio.gather(
-            in_thread(files.write_all, self._fd, block), in_thread(files.update_all, self._sent, block)
-        )
+        self._writing = asyncio.gather(in_thread(self._write, block), in_thread(files.update_all, self._sent, block))
         self._written += size
         # Of what is written by now; the block just handed over belongs to the next window.
         end = self._written - size
@@ -169,6 +171,10 @@ class Incoming:
         except OSError as error:
             raise refusal(error, self.folder) from error
 
+    def _write(self, block: list[bytes]) -> None:
+        require_space(self.folder, 0, self._marks)
+        files.write_all(self._fd, block)
+
     def _settle_rest(self) -> None:
         os.fsync(self._fd)
         files.settle(self._fd, self._settled, self._written, self._read)
@@ -179,10 +185,10 @@ def temporary_path(folder: Path, name: str) -> Path:
     return folder / INCOMING / f"{name}{files.TEMPORARY}"
 
 
-def _open(path: Path, size: int) -> int:
+def _open(path: Path, size: int, marks: Marks) -> int:
     fd = files.create_temporary(path)
     try:
-        require_space(path.parent.parent, size)
+        require_space(path.parent.parent, size, marks)
     except BaseException:
         _discard(fd, path)
         raise

@@ -166,20 +166,28 @@ def own_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
 
 
 @pytest.fixture
-def bucket(request: pytest.FixtureRequest) -> str:
+def bucket() -> str:
     """A bucket's name that no other test has; Spoolhouse makes the bucket."""
     return f"test-{random.SystemRandom().randrange(2**48):012x}"
 
 
 @pytest.fixture
-def s3_env(
-    clean_env: Path, s3_server: SwiftServer, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, str]:
+def use_s3(clean_env: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[SwiftServer], dict[str, str]]:
+    """`use_s3(server)` sets Spoolhouse's settings for it and `bucket` in this process, and returns them for others."""
+
+    def use(server: SwiftServer) -> dict[str, str]:
+        environment = {**server.environment, "SPOOLHOUSE_S3_BUCKET": bucket}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return environment
+
+    return use
+
+
+@pytest.fixture
+def s3_env(use_s3: Callable[[SwiftServer], dict[str, str]], s3_server: SwiftServer) -> dict[str, str]:
     """Spoolhouse's settings for `s3_server` and `bucket`, set in this process; children may be given the same."""
-    environment = {**s3_server.environment, "SPOOLHOUSE_S3_BUCKET": bucket}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    return environment
+    return use_s3(s3_server)
 
 
 # ---------------------------------------------------------------- settings

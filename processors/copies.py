@@ -17,6 +17,7 @@ import orjson
 
 from streams.codec import Recorded
 from streams.events import (
+    ChunkDispatched,
     ChunkUploaded,
     Door,
     DriveFileUploaded,
@@ -32,6 +33,7 @@ from streams.events import (
     FileReturned,
     FileSettled,
     GrowthAbandoned,
+    GrowthEnded,
     GrowthStarted,
     ReplicaDamaged,
     ReplicaRepaired,
@@ -158,21 +160,62 @@ class Growth:
 
     started: GrowthStarted
     chunks: dict[int, ChunkUploaded] = field(default_factory=dict)
+    requests: list[ChunkDispatched] = field(default_factory=list)
+    """Every chunk that was on its way, in order."""
+    ended: bool = False
+    """The file was complete, and no one sends more of it."""
     abandoned: bool = False
+
+    def doubtful(self) -> list[ChunkDispatched]:
+        """Requests that may yet arrive: made by someone who died, or given up without an answer."""
+        arrived = {(one.index, one.sha256) for one in self.chunks.values()}
+        return [one for one in self.requests if one.again or (one.index, one.sha256) not in arrived]
 
 
 def fold_growth(history: Iterable[Recorded[Any]]) -> list[Growth]:
     """The streams that began before their file settled, oldest first."""
     found: dict[str, Growth] = {}
     for recorded in history:
-        match recorded.event:
-            case GrowthStarted() as event:
-                found[event.stream_id] = Growth(event)
-            case ChunkUploaded() as event if event.stream_id in found:
-                found[event.stream_id].chunks[event.index] = event
-            case GrowthAbandoned() as event if event.stream_id in found:
-                found[event.stream_id].abandoned = True
+        event = recorded.event
+        if isinstance(event, GrowthStarted):
+            found[event.stream_id] = Growth(event)
+            continue
+        growth = found.get(getattr(event, "stream_id", ""))
+        if growth is None:
+            continue
+        match event:
+            case ChunkDispatched():
+                growth.requests.append(event)
+                growth.ended = False
+            case ChunkUploaded():
+                growth.chunks[event.index] = event
+            case GrowthEnded():
+                growth.ended = True
+            case GrowthAbandoned():
+                growth.abandoned = True
     return list(found.values())
+
+
+def grown(growths: Iterable[Growth], facts: Copies, store: str) -> Growth | None:
+    """What was sent of this very file before it settled, where its copy can be completed from there.
+
+    The watcher ended it before it registered the file, and only where nothing that may yet arrive
+    differs from what the file holds.
+    """
+    for growth in reversed(list(growths)):
+        started = growth.started
+        same = (started.revision, started.device, started.inode) == (facts.revision, facts.device, facts.inode)
+        if same and started.store == store and growth.ended and not growth.abandoned:
+            return growth
+    return None
+
+
+def next_take(growths: Iterable[Growth], revision: int) -> int:
+    """The `take` of a stream that shares no object with any that began before the file settled.
+
+    Of an abandoned one, requests may yet arrive, and objects may yet be removed.
+    """
+    return max((one.started.take + 1 for one in growths if one.started.revision == revision), default=0)
 
 
 def manifest_bytes(

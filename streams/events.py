@@ -641,6 +641,43 @@ class GrowthStarted(Event):
 
 
 @event()
+class ChunkDispatched(Event):
+    """A chunk of a file that still grows is about to be sent.
+
+    Written down beforehand: whatever becomes of the request, and of who made it, what may arrive
+    late is known by its hash.
+    """
+
+    stream_id: str
+    index: int
+    sha256: str
+    again: bool
+    """An earlier request with the same bytes had no known end: it may yet arrive."""
+
+    def step(self) -> str:
+        """Twice at the most for the same bytes: the first time, and all that followed."""
+        return f"ChunkDispatched/{self.stream_id}/{self.index}/{self.sha256[:16]}/{int(self.again)}"
+
+
+@event()
+class GrowthEnded(Event):
+    """The file is complete: nothing more is sent of it while it grows, and its copy may be completed.
+
+    Whoever was at it before finds the subject at another version, and stops.
+    """
+
+    stream_id: str
+    size: int
+    """Bytes of the complete file."""
+    ending: int
+    """The subject's version before: a file may be opened once more before it is registered."""
+
+    def step(self) -> str:
+        """Each ending has a number."""
+        return f"GrowthEnded/{self.stream_id}/{self.ending}"
+
+
+@event()
 class GrowthAbandoned(Event):
     """The file shrank, was replaced or went away before it settled: what was sent of it was removed."""
 

@@ -85,6 +85,17 @@ class Log:
         """The subject's version; 0 where nothing was ever written about it."""
         return int((await self.checkpoint(subject)).get("ver", "0"))
 
+    async def versions(self, subjects: Sequence[str]) -> list[int]:
+        """The versions of many subjects, in one go for each thousand."""
+        found: list[int] = []
+        with told_plainly():
+            for start in range(0, len(subjects), 1000):
+                pipeline = self.redis.pipeline(transaction=False)
+                for subject in subjects[start : start + 1000]:
+                    pipeline.hget(self.keys.subject(partition_of(subject, self.partitions), subject), "ver")
+                found += [int(version or 0) for version in await pipeline.execute()]
+        return found
+
     async def checkpoint(self, subject: str) -> dict[str, str]:
         """The subject's hash: `ver`, and the checkpoint fields that its events set."""
         with told_plainly():

@@ -39,6 +39,9 @@ DROPPED_KNOWN = 10_000
 
 FAR = 2**63
 
+DOUBT = 0.05
+"""Seconds between two looks whether a lease that ran out is ours again."""
+
 ASKED = -1
 """A partition's `rescan` while a read of its pending entries is under way."""
 
@@ -59,8 +62,8 @@ class Delivery:
         """What a transport carries it in, where there is one."""
 
     def valid(self) -> bool:
-        """Whether its partition is still ours."""
-        return self.owned.lease.valid() and not self.owned.lost
+        """Whether its partition is ours just now."""
+        return self.owned.lease.valid() and not self.owned.gone
 
 
 class Owned:
@@ -88,6 +91,23 @@ class Owned:
         self.void = False
         """Its positions mean other entries by now: what was done with the former ones acknowledges nothing."""
         self._landed: set[int] | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is ours no more, for good."""
+        return self.lost or self.void
+
+    async def kept(self) -> bool:
+        """Whether it is ours. While its lease has run out that is not known: waits until Redis has told.
+
+        Nobody else may begin what we have in hand before then without a token that fences us.
+        """
+        while not self.gone:
+            stop_if_cancelled()
+            if self.lease.valid():
+                return True
+            await asyncio.sleep(DOUBT)
+        return False
 
     @property
     def asked_until(self) -> int:
@@ -192,9 +212,14 @@ class GroupConsumer:
         except LogFullError as error:
             # What we own can still be renewed, read and acknowledged, which is how memory gets free.
             _log.warning("Redis is full: no partitions change hands", group=self.group, error=str(error))
+        for owned in [one for one in self.owned.values() if one.void]:
+            self._lose(owned.partition)
+        in_doubt = [owned for owned in self.owned.values() if not owned.lease.valid()]
         lost = await self._leases.renew([owned.lease for owned in self.owned.values()]) if self.owned else []
         for lease in lost:
             self._lose(lease.partition)
+        if any(owned.lease.valid() for owned in in_doubt):
+            self._changed.set()  # whoever waits for entries waits for theirs, too
         wanted = set() if self._stopping else share(self.group_member, self.members, self._partitions)
         for partition, owned in list(self.owned.items()):
             if partition not in wanted and not owned.leaving:
@@ -226,7 +251,7 @@ class GroupConsumer:
         if owned is None:
             return
         owned.lost = True
-        _log.warning("partition lost: its lease ran out", group=self.group, partition=partition)
+        _log.warning("partition lost: its lease is not ours any more", group=self.group, partition=partition)
         self._letting_go.add(partition)
         self._beside(self._let_go(owned))
 
@@ -433,7 +458,9 @@ class GroupConsumer:
             if isinstance(answer, Exception):
                 self._begin_anew(owned, f"the group is gone from the log ({answer})")
             elif not answer[0]:
-                owned.lease.until = 0.0  # the next beat finds it lost
+                owned.lease.until = 0.0  # the next beat tells whether it is lost
+                if owned.rescan == ASKED:
+                    owned.rescan = again
             elif again is None and answer[1] and position(answer[1][0][0]) <= owned.position:
                 # Pending now, and so left to whoever takes it: that it was delivered before cannot be.
                 self._begin_anew(owned, "the log lost its tail, or someone set the group back")

@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from streams.entries import Entry, Fence, NewEvent, new_event
 from streams.errors import (
     ConflictError,
     DependencyDownError,
+    DrainingError,
     FencedError,
     LogUnavailableError,
     PoisonError,
@@ -137,15 +138,15 @@ class Handling:
             try:
                 await work()
             except FencedError:
-                _log.warning("fenced: the partition is someone else's", group=self._processor.group)
-                owned.lease.until = 0.0
+                _log.warning("fenced: the partition may be someone else's", group=self._processor.group)
+                owned.lease.until = 0.0  # the next beat tells
             except LogUnavailableError as error:
                 _log.warning("the log went away in mid-work; it is done again", error=str(error))
             except Exception:  # noqa: BLE001 # a bug must not strand an entry
                 _log.exception("handling an event failed unexpectedly; it is done again", group=self._processor.group)
             else:
                 return True
-            if owned.lost or not owned.lease.valid():
+            if not await owned.kept():
                 return False
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
@@ -153,12 +154,13 @@ class Handling:
     # ------------------------------------------------------------ one delivery
 
     async def _deliver(self, delivery: Delivery) -> None:
-        if not delivery.valid():
+        owned = delivery.owned
+        if self.draining.is_set() or not await owned.kept():
             self._source.drop(delivery, reread=False)
             return
         subject = delivery.fields.get(b"subject")
         blocked = self.blocked.get(delivery.partition)
-        fence = self._source.fence(delivery.owned)
+        fence = self._source.fence(owned)
         if blocked and subject is not None and subject in blocked:
             answer = await self.retries.queue(fence, delivery.pos, subject.decode(), delivery.fields)
             if answer != 0:
@@ -173,12 +175,12 @@ class Handling:
             return
         deaths = await self.suspects.deaths(entry) if delivery.again else 0
         if deaths >= self._attempts:
-            self._leave(delivery, await self._park(fence, event, entry, deaths, 0, _died(deaths)))
+            self._leave(delivery, await self._park(owned, event, entry, deaths, 0, _died(deaths)))
             return
         async with self.suspects.watched(deaths):
             if delivery.again and delivery.valid():
                 await self.suspects.begin(entry)
-            end, reason, wait = await self._run(event, delivery.owned, 1)
+            end, reason, wait = await self._run(event, owned, 1)
         if end is _End.DONE:
             reach("handle.before_ack")
             await self.suspects.ended(entry)
@@ -187,7 +189,7 @@ class Handling:
         elif end is _End.LOST:
             self._source.drop(delivery, reread=False)
         else:
-            self._leave(delivery, await self._set_aside(fence, event, entry, 1, 0, end, reason, wait))
+            self._leave(delivery, await self._set_aside(owned, event, entry, 1, 0, end, reason, wait))
 
     def _decoded(self, entry: Entry) -> Recorded[Any]:
         """The event in an entry. Raises UndecodableError, also where its subject belongs elsewhere."""
@@ -198,18 +200,17 @@ class Handling:
         return event
 
     def _leave(self, delivery: Delivery, answer: int) -> None:
-        """The entry was set aside (and acknowledged with it), or is no longer ours."""
+        """The entry was set aside (and acknowledged with it). Raises FencedError where that was refused."""
         if answer == LOST:
-            self._source.drop(delivery, reread=False)
-        else:
-            self._source.settled(delivery)
+            raise FencedError(f"partition {delivery.partition:02d} may be someone else's by now")
+        self._source.settled(delivery)
 
     # ------------------------------------------------------------ a blocked subject
 
     async def _drain(self, due: Due) -> None:
         """Handle a blocked subject's entries in order until one fails or none is left."""
         partition, subject = due.owned.lease.partition, due.subject.decode()
-        while due.owned.lease.valid() and not (due.owned.lost or due.owned.leaving):
+        while not due.owned.leaving and await due.owned.kept():
             found = await self.retries.head(partition, subject)
             if found is None:
                 return
@@ -229,7 +230,7 @@ class Handling:
                 return
             deaths = await self.suspects.deaths(entry)
             if deaths >= self._attempts:
-                await self._park(fence, event, entry, deaths, parkings, _died(deaths))
+                await self._park(due.owned, event, entry, deaths, parkings, _died(deaths))
                 return
             async with self.suspects.watched(deaths):
                 await self.suspects.begin(entry)
@@ -237,11 +238,11 @@ class Handling:
             if end is _End.LOST:
                 return
             if end is not _End.DONE:
-                await self._set_aside(fence, event, entry, failed + 1, parkings, end, reason, wait)
+                await self._set_aside(due.owned, event, entry, failed + 1, parkings, end, reason, wait)
                 return
             self.handled += 1
             reach("retry.before_advance")
-            left = await self._advance(fence, entry.pos, due)
+            left = await self._advance(self._source.fence(due.owned), entry.pos, due)
             reach("retry.after_advance")
             if left <= 0:
                 return
@@ -261,7 +262,7 @@ class Handling:
             stop_if_cancelled()
             try:
                 await self.breaker.admit()
-                if not owned.lease.valid() or owned.lost:
+                if not await owned.kept():
                     await self.breaker.abandoned()
                     return _End.LOST, "", None
                 self.beat()
@@ -278,6 +279,12 @@ class Handling:
             except (FencedError, LogUnavailableError):
                 await self.breaker.abandoned()
                 raise
+            except DrainingError as error:
+                await self.breaker.abandoned()
+                if not self.draining.is_set():
+                    return _End.AGAIN, f"{type(error).__name__}: it was not asked to stop", None
+                await self.suspects.stopped(event)
+                return _End.LOST, "", None
             except PoisonError as error:
                 await self.breaker.succeeded()
                 return _End.NEVER, str(error), None
@@ -301,6 +308,7 @@ class Handling:
             log=bound_logger(group, event.subject),
             services=self._services,
             beats=self.beat,
+            answers=self.breaker.succeeded,
         )
         ordinals: Counter[tuple[str, str]] = Counter()
         async with contextlib.aclosing(self._processor.handler(event, context)) as results:  # type: ignore[type-var]
@@ -334,17 +342,28 @@ class Handling:
                 raise
 
     async def _insist(self, new: NewEvent, owned: Owned) -> None:
-        """Append for as long as the lease holds: Redis may be gone for a moment."""
+        """Append for as long as the partition is ours: Redis may be gone for a while.
+
+        Raises FencedError where it is someone else's. Our own lease may have run out meanwhile and be
+        ours again under another token: then what was done stands, and is appended under that.
+        """
+        fenced = False
         while True:
             stop_if_cancelled()
             try:
                 await self._log.append(new, timeout=2.0)
             except LogUnavailableError:
-                if not owned.lease.valid():
-                    raise
                 await asyncio.sleep(FIRST_PAUSE)  # a full Redis refuses at once
+            except FencedError:
+                if fenced and new.fence == self._source.fence(owned):
+                    raise
+                fenced, owned.lease.until = True, 0.0
             else:
                 return
+            if not await owned.kept():
+                raise FencedError(f"partition {owned.partition:02d} is someone else's by now")
+            if new.fence is not None:
+                new = replace(new, fence=self._source.fence(owned))
 
     def beat(self) -> None:
         """Something went on."""
@@ -354,7 +373,7 @@ class Handling:
 
     async def _set_aside(
         self,
-        fence: Fence,
+        owned: Owned,
         event: Recorded[Any],
         entry: Entry,
         attempt: int,
@@ -366,7 +385,7 @@ class Handling:
         """Delay an entry that failed, or park it; its subject is blocked from now on."""
         await self.suspects.ended(entry)
         if end is _End.NEVER or attempt >= self._attempts:
-            return await self._park(fence, event, entry, attempt, parkings, reason)
+            return await self._park(owned, event, entry, attempt, parkings, reason)
         pause = backoff(attempt) if wait is None else wait
         failed = AttemptFailed(
             group=self._processor.group,
@@ -375,7 +394,7 @@ class Handling:
             reason=_told(reason),
             retry_at=datetime.now(UTC) + timedelta(seconds=pause),
         )
-        await self._log.append(self._about(event, failed, parkings, fence))
+        await self._insist(self._about(event, failed, parkings, self._source.fence(owned)), owned)
         _log.warning(
             "attempt failed",
             group=self._processor.group,
@@ -386,12 +405,13 @@ class Handling:
         )
         self._block(entry)
         reach("retry.told")
-        answer = await self.retries.delay(fence, entry.pos, event.subject, entry.fields, attempt, time.time() + pause)
+        fence, due = self._source.fence(owned), time.time() + pause
+        answer = await self.retries.delay(fence, entry.pos, event.subject, entry.fields, attempt, due)
         reach("retry.delayed")
         return answer
 
     async def _park(
-        self, fence: Fence, event: Recorded[Any], entry: Entry, attempts: int, parkings: int, reason: str
+        self, owned: Owned, event: Recorded[Any], entry: Entry, attempts: int, parkings: int, reason: str
     ) -> int:
         parked = EntryParked(
             group=self._processor.group,
@@ -400,11 +420,12 @@ class Handling:
             reason=_told(reason),
             parking=parkings + 1,
         )
-        await self._log.append(self._about(event, parked, parkings, fence))
+        await self._insist(self._about(event, parked, parkings, self._source.fence(owned)), owned)
         _log.error("event parked", group=self._processor.group, subject=event.subject, reason=reason)
         self._block(entry)
         account = self._account(entry, event.subject, attempts, reason)
         reach("retry.told_parked")
+        fence = self._source.fence(owned)
         answer = await self.retries.park(fence, entry.pos, event.subject, entry.fields, account)
         reach("retry.parked")
         return answer

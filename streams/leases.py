@@ -3,6 +3,9 @@
 A lease is a key `<member> <token>` with a time to live. Its token grows with every owner, and both
 reading for the group and appending results name the lease's value, so whoever lost it can do
 nothing any more, however long it slept.
+
+A lease that ran out (Redis was away, or we slept) is not lost yet: where nobody had it since, its
+owner takes it anew under the next token, and what it has in hand goes on.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
-from streams.connections import told_plainly
+from streams.connections import UNREACHABLE, told_plainly
 from streams.entries import Fence
 from streams.keys import Keys
 from streams.scripts import Script
@@ -21,7 +25,7 @@ from streams.scripts import Script
 TRUSTED = 0.7
 """Share of a lease's time to live for which its owner relies on it without a renewal."""
 
-_BEAT, _ACQUIRE, _RENEW = Script("beat"), Script("acquire"), Script("renew")
+_BEAT, _ACQUIRE, _KEEP, _RENEW = Script("beat"), Script("acquire"), Script("keep"), Script("renew")
 
 
 @dataclass(slots=True)
@@ -38,7 +42,7 @@ class Lease:
         return int(self.value.rpartition(" ")[2])
 
     def valid(self) -> bool:
-        """Whether we may still rely on it. Once it is not, it never will be again: see `Leases.renew`."""
+        """Whether we may rely on it just now. Where it ran out, the next renewal tells whether it is lost."""
         return time.monotonic() < self.until
 
 
@@ -76,24 +80,31 @@ class Leases:
         return lease
 
     async def renew(self, leases: Sequence[Lease]) -> list[Lease]:
-        """Renew leases in place; answers with those that are lost.
+        """Renew leases in place; answers with those that are someone else's by now, or that Redis forgot.
 
-        A lease that ran out here is lost even where Redis still has it: entries were let go meanwhile,
-        so whoever goes on must begin again with those that are pending.
+        One that ran out and that nobody had since gets the next token: whoever appends under it must
+        name its value anew.
         """
         started = time.monotonic()
         with told_plainly():
             pipeline = self._redis.pipeline(transaction=False)
             for lease in leases:
-                pipeline.eval(_RENEW.source, 1, self._keys.lease(lease.partition, self.group), lease.value, self._ms())
-            kept = await pipeline.execute()
+                keys = (self._keys.lease(lease.partition, self.group), self._keys.meta(lease.partition))
+                pipeline.eval(_KEEP.source, 2, *keys, lease.value, self._ms(), self.group)
+            answers = await pipeline.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, UNREACHABLE):
+                    raise answer
         lost = []
-        for lease, ours in zip(leases, kept, strict=True):
-            if ours and lease.valid():
-                lease.until = started + TRUSTED * self.ttl
-            else:
+        for lease, answer in zip(leases, answers, strict=True):
+            if isinstance(answer, ResponseError):
+                continue  # full: what ran out cannot be taken anew until there is room
+            if answer is None:
                 lease.until = 0.0
                 lost.append(lease)
+                continue
+            lease.value, lease.until = answer.decode(), started + TRUSTED * self.ttl
+            self._tokens[lease.partition] = max(self._tokens.get(lease.partition, 0), lease.token)
         return lost
 
     async def release(self, lease: Lease) -> None:

@@ -55,7 +55,7 @@ class StreamMessage(ConsumerMessage):
     def generation_id(self) -> int | None:
         """Faust's streams skip messages of another generation: those whose partition is leaving or lost."""
         owned = self.delivery.owned
-        return NO_GENERATION if owned.leaving or not self.delivery.valid() else self._generation
+        return NO_GENERATION if owned.leaving or owned.gone else self._generation
 
     @generation_id.setter
     def generation_id(self, generation: int | None) -> None:

@@ -351,6 +351,48 @@ async def test_a_silent_worker_is_fenced_and_another_goes_on(
             assert await results(near, "a") == [1]
 
 
+async def test_long_work_outlives_an_outage_of_redis(
+    hosting: Hosting, make_settings: Callable[..., Settings], own_redis: RedisServer
+) -> None:
+    """Given work in hand when Redis goes away for longer than the lease, then it is not begun again: what it
+    did meanwhile is written down under the next token, and what waits behind it keeps its place.
+    """
+    settings = make_settings(partitions=4, lease_ttl=0.6, drain=5.0)
+    gate = asyncio.Event()
+
+    async def waits(recorded: Recorded[Any], _: Context) -> None:
+        if recorded.event.video == "1":
+            await gate.wait()
+
+    work = Work(waits)
+    async with (
+        open_log(settings, own_redis.url) as log,
+        hosting(work.processor, log, {}, settings, "one") as host,
+    ):
+        await give(log, "a", 1, 2, 3)
+        await eventually(lambda: work.seen)
+        [owned] = [one for one in host.consumer.owned.values() if one.in_flight]
+        before = owned.lease.token
+        own_redis.stop()
+        await eventually(lambda: not owned.lease.valid())
+        gate.set()
+        await give_time_to_notice(lambda: work.done)
+        assert work.seen == [("a", "1", 1)]
+        own_redis.start()
+        await eventually(lambda: len(work.done) == 3)
+        await eventually(lambda: nothing_pending(log))
+        assert await results(log, "a") == [1, 2, 3]
+        assert work.seen == [("a", str(video), 1) for video in (1, 2, 3)]
+        assert owned.lease.token > before
+
+
+async def give_time_to_notice(wrong: Callable[[], Any], turns: int = 20) -> None:
+    """Let everything that is ready run a number of times: what must not happen would have happened."""
+    for _ in range(turns):
+        await asyncio.sleep(0.01)
+        assert not wrong()
+
+
 async def test_it_goes_on_by_itself_after_redis_restarted(
     hosting: Hosting, settings: Settings, own_redis: RedisServer
 ) -> None:

@@ -95,12 +95,12 @@ async def test_renewal_keeps_and_loss_is_noticed(any_log: Log) -> None:
     assert kept is not None
     assert taken is not None
     await any_log.redis.delete(any_log.keys.lease(1, "test"))
+    assert await leases(any_log, "b").acquire(1) is not None
     before = kept.until
     assert await a.renew([kept, taken]) == [taken]
     assert kept.until > before
     assert kept.valid()
     assert not taken.valid()
-    assert await leases(any_log, "b").acquire(1) is not None
 
 
 async def test_silent_owner_loses_its_lease(any_log: Log) -> None:
@@ -114,12 +114,32 @@ async def test_silent_owner_loses_its_lease(any_log: Log) -> None:
     assert taken.token > lease.token
 
 
-async def test_lease_that_ran_out_stays_lost(any_log: Log) -> None:
-    """Also where Redis still holds it: entries were let go meanwhile."""
+async def test_lease_that_ran_out_comes_back_where_nobody_had_it(any_log: Log) -> None:
+    """Where Redis still holds it, as it is; where it ran out there too, under the next token."""
     a = leases(any_log, "a", ttl=30)
     lease = await a.acquire(0)
     assert lease is not None
+    before = lease.value
     lease.until = time.monotonic() - 1
+    assert await a.renew([lease]) == []
+    assert lease.valid()
+    assert lease.value == before
+    await any_log.redis.delete(any_log.keys.lease(0, "test"))
+    assert await a.renew([lease]) == []
+    assert lease.valid()
+    assert lease.token == 2
+    assert await leases(any_log, "b").acquire(0) is None
+
+
+async def test_lease_that_someone_else_had_meanwhile_is_lost(any_log: Log) -> None:
+    """Also where they gave it back: what they did is not known here."""
+    a, b = leases(any_log, "a", ttl=30), leases(any_log, "b", ttl=30)
+    lease = await a.acquire(0)
+    assert lease is not None
+    await any_log.redis.delete(any_log.keys.lease(0, "test"))
+    theirs = await b.acquire(0)
+    assert theirs is not None
+    await b.release(theirs)
     assert await a.renew([lease]) == [lease]
     assert not lease.valid()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -14,9 +14,11 @@ import processors
 from api.connecting import redis_url
 from api.services import History, Services
 from processors.media.probing import open_prober
-from processors.ports import Prober
+from processors.ports import Drive, ObjectStore, Prober
 from processors.reconciling import Reconciler
 from processors.registry import Registry
+from processors.storage.drive import open_drive
+from processors.storage.stores import open_store
 from processors.uploads import UploadDoor
 from processors.watching.roots import WatchedRoot
 from projections import checkpoints
@@ -33,6 +35,7 @@ from streams.log import Log, open_log
 from streams.paths import escape_path
 from streams.processing import Processor
 from streams.processing import Services as Injected
+from streams.queries import Histories
 from streams.settings import Settings
 
 
@@ -161,6 +164,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
         open_log(settings, redis_url(settings)) as log,
         open_database(settings) as database,
         open_prober(timeout=settings.probe_timeout) as prober,
+        open_copying(settings) as copying,
     ):
         catalogue = Catalogue(database, log)
         reconciler = Reconciler(log, settings)
@@ -180,11 +184,26 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
             projections=WorkerProjections(Runner(log, database, discover(settings)), database),
             registry=registry,
             restorers=(reconciler.reappend_all, registry.restore),
-            services={Prober: prober},
+            services={Prober: prober, Histories: log, **copying},
             sources=sources,
             hosted=hosted_by_faust,
             warnings=lambda: [one.held for one in watched if one.held],
         )
+
+
+@asynccontextmanager
+async def open_copying(settings: Settings) -> AsyncIterator[Injected]:
+    """Where copies go, by Protocol: what is configured of the object store and Drive. Either may be down.
+
+    Raises StartError for a store that cannot be one (a directory on the disk of the originals).
+    """
+    async with AsyncExitStack() as stack:
+        places: Injected = {}
+        if settings.s3_configured:
+            places[ObjectStore] = await stack.enter_async_context(open_store(settings))
+        if settings.drive_configured:
+            places[Drive] = await stack.enter_async_context(open_drive(settings))
+        yield places
 
 
 def import_processors() -> None:

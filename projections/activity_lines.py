@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from projections.summaries import megabytes
+from projections.summaries import megabytes, summary
 from streams.codec import Recorded
 from streams.events import (
+    DiskSpaceLow,
+    DiskSpaceRecovered,
+    DriveFileUploaded,
+    DrivePermissionsSet,
+    DriveUploadCompleted,
+    DriveUploadFailed,
+    DriveUploadStarted,
     FileMoved,
     FileRemoved,
     FileReturned,
@@ -22,14 +29,53 @@ Lines = list[tuple[str, str]]
 
 
 def upload_lines(recorded: Recorded[Any]) -> Lines:
-    """What `video_uploads.log` says of an event: uploads only, and not those that lay there before."""
+    """What `video_uploads.log` says of an event: uploads and their way to Drive, and room on disks.
+
+    Uploads that lay there before were not received; their way to Drive is told all the same.
+    """
     event = recorded.event
-    if not isinstance(event, VideoStored) or event.door != "upload" or event.adopted:
+    if isinstance(event, DiskSpaceLow):
+        return [("WARNING", summary(event))]
+    if isinstance(event, DiskSpaceRecovered):
+        return [("INFO", summary(event))]
+    if getattr(event, "door", None) != "upload":
         return []
+    if isinstance(event, VideoStored):
+        return [] if event.adopted else _stored(event)
+    return _drive(event)
+
+
+def _stored(event: VideoStored) -> Lines:
     return [
         ("INFO", f"Received video upload: {escape_path(event.filename)} ({megabytes(event.size)}, {event.mime})"),
         ("INFO", f"Video saved locally: {escape_path(event.stored_name)} ({event.size} bytes)"),
     ]
+
+
+def _drive(event: Any) -> Lines:
+    """People count these: each stands once for a Drive file, those of a failure once for an episode.
+
+    A Drive file that turned out to differ is given up and another one begun: that start has a line
+    of its own, since every byte is sent again.
+    """
+    match event:
+        case DriveUploadStarted():
+            return [("INFO", f"Starting Drive upload for: {event.filename}")]
+        case DriveFileUploaded():
+            return [("INFO", f"Drive upload successful: {event.filename} (ID: {event.file_id})")]
+        case DrivePermissionsSet():
+            return [("INFO", f"Permissions set for: {event.filename} (ID: {event.file_id})")]
+        case DriveUploadCompleted():
+            path = escape_path(event.path)
+            return [("INFO", f"✓ Complete upload success: {event.filename} (Drive ID: {event.file_id}, Local: {path})")]
+        case DriveUploadFailed():
+            path = escape_path(event.path)
+            return [
+                ("ERROR", f"Drive upload failed for {event.filename}: {event.reason}"),
+                ("INFO", f"Video backup available at: {path}"),
+                ("WARNING", f"Drive upload failed but video is saved locally: {path}"),
+            ]
+    return []
 
 
 def notifier_lines(recorded: Recorded[Any]) -> Lines:

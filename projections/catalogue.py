@@ -13,14 +13,18 @@ from projections import tables
 from projections.projection import RowFold
 from streams.codec import Recorded
 from streams.events import (
+    DriveUploadCompleted,
     EntryParked,
     FileMoved,
     FileRemoved,
     FileReturned,
     FileSettled,
+    ReplicationCompleted,
     RowAdopted,
+    VideoOffloaded,
     VideoProbed,
     VideoProbeFailed,
+    VideoRestored,
     VideoStored,
 )
 from streams.paths import escape_path
@@ -31,7 +35,8 @@ catalogue = tables.table(
     "catalogue",
     Column("id", tables.identifier(), primary_key=True),
     Column("door", String(16), nullable=False),
-    # present, removed; adopted: a row of the legacy table whose file was never seen
+    # present, removed; offloaded: given up here on purpose, its copies are whole;
+    # adopted: a row of the legacy table whose file was never seen
     Column("state", String(16), nullable=False),
     Column("filename", tables.name(), nullable=False),
     Column("stored_name", tables.name()),
@@ -43,6 +48,7 @@ catalogue = tables.table(
     Column("mime", String(255)),
     Column("label", Text),
     Column("original_name", Text),
+    # of watched files known once they were copied
     Column("sha256", String(64)),
     # received, or first seen
     Column("created", tables.moment(), nullable=False),
@@ -68,7 +74,7 @@ catalogue = tables.table(
     Column("frame_rate", tables.real()),
     Column("bit_rate", BigInteger),
     Column("probe_error", Text),
-    # `<group>: <reason>` while a processor has given up on it
+    # `<group>: <reason>`, a line for each processor that has given up on it
     Column("parked", Text),
     Column("client_id", Text),
     Column("updated", tables.moment(), nullable=False),
@@ -88,7 +94,7 @@ class CatalogueProjection(RowFold):
     """Folds everything that happens to a video into its row."""
 
     name = "catalogue"
-    version = 1
+    version = 2
     tables = (catalogue,)
 
     def wants(self, recorded: Recorded[Any]) -> bool:
@@ -147,7 +153,7 @@ def _settled(row: Row | None, recorded: Recorded[FileSettled]) -> Row:
         "removals": row["removals"] if row else 0,
         "adopted": row["adopted"] if row else False,
         # What was read of the former content says nothing about this one.
-        **(_UNPROBED if new_content else {}),
+        **(_UNREAD if new_content else {}),
     }
 
 
@@ -161,8 +167,10 @@ def _moved(_: Row | None, recorded: Recorded[FileMoved]) -> Row:
     }
 
 
-def _removed(_: Row | None, recorded: Recorded[FileRemoved]) -> Row:
-    return {"state": "removed", "removals": recorded.event.removal}
+def _removed(row: Row | None, recorded: Recorded[FileRemoved]) -> Row:
+    # A watcher that misses an offloaded file says nothing new.
+    offloaded = row is not None and row["state"] == "offloaded"
+    return {"state": "offloaded" if offloaded else "removed", "removals": recorded.event.removal}
 
 
 def _returned(_: Row | None, recorded: Recorded[FileReturned]) -> Row:
@@ -191,6 +199,16 @@ def _adopted(row: Row | None, recorded: Recorded[RowAdopted]) -> Row:
     }
 
 
+def _offloaded(row: Row | None, _: Recorded[VideoOffloaded]) -> Row:
+    # A file that is put back has another inode: the watcher then goes by size and modification time.
+    watched = row is not None and row["device"] is not None
+    return {"state": "offloaded", **({"device": 0, "inode": 0} if watched else {})}
+
+
+def _restored(_: Row | None, __: Recorded[VideoRestored]) -> Row:
+    return {"state": "present"}
+
+
 def _probed(row: Row | None, recorded: Recorded[VideoProbed]) -> Row:
     event = recorded.event
     if row is None or event.revision != row["revision"]:
@@ -205,7 +223,7 @@ def _probed(row: Row | None, recorded: Recorded[VideoProbed]) -> Row:
         "frame_rate": event.frame_rate,
         "bit_rate": event.bit_rate,
         "probe_error": None,
-        "parked": None,
+        "parked": _unparked(row, "probe"),
     }
 
 
@@ -213,15 +231,40 @@ def _probe_failed(row: Row | None, recorded: Recorded[VideoProbeFailed]) -> Row:
     event = recorded.event
     if row is None or event.revision != row["revision"]:
         return {}
-    return {"probe_error": event.reason, "parked": None}
+    return {"probe_error": event.reason, "parked": _unparked(row, "probe")}
 
 
-def _parked(_: Row | None, recorded: Recorded[EntryParked]) -> Row:
-    return {"parked": f"{recorded.event.group}: {recorded.event.reason}"}
+def _replicated(row: Row | None, recorded: Recorded[ReplicationCompleted]) -> Row:
+    event = recorded.event
+    if row is None or event.revision != row["revision"]:
+        return {}
+    return {"sha256": row["sha256"] or event.sha256, "parked": _unparked(row, "replicate")}
 
 
-_UNPROBED: Row = dict.fromkeys(
+def _on_drive(row: Row | None, recorded: Recorded[DriveUploadCompleted]) -> Row:
+    if row is None or recorded.event.revision != row["revision"]:
+        return {}
+    return {"parked": _unparked(row, "drive")}
+
+
+def _parked(row: Row | None, recorded: Recorded[EntryParked]) -> Row:
+    event = recorded.event
+    others = _unparked(row, event.group)
+    line = f"{event.group}: {' '.join(event.reason.splitlines())}"
+    return {"parked": line if others is None else f"{others}\n{line}"}
+
+
+def _unparked(row: Row | None, group: str) -> str | None:
+    """The note of what is parked without a group that goes on again."""
+    if row is None or row["parked"] is None:
+        return None
+    lines = [line for line in row["parked"].split("\n") if not line.startswith(f"{group}: ")]
+    return "\n".join(lines) or None
+
+
+_UNREAD: Row = dict.fromkeys(
     (
+        "sha256",
         "duration",
         "width",
         "height",
@@ -245,6 +288,10 @@ _CHANGES: dict[type[Any], Callable[[Row | None, Recorded[Any]], Row]] = {
     VideoProbed: _probed,
     VideoProbeFailed: _probe_failed,
     EntryParked: _parked,
+    ReplicationCompleted: _replicated,
+    DriveUploadCompleted: _on_drive,
+    VideoOffloaded: _offloaded,
+    VideoRestored: _restored,
 }
 
 

@@ -41,7 +41,15 @@ from projections.tables import Tables
 from projections.urls import des_url, url_settings
 from streams.codec import Recorded
 from streams.errors import InapplicableError, UnsupportedCatalogueError
-from streams.events import FileMoved, FileRemoved, FileReturned, FileSettled, RowAdopted
+from streams.events import (
+    FileMoved,
+    FileRemoved,
+    FileReturned,
+    FileSettled,
+    RowAdopted,
+    VideoOffloaded,
+    VideoRestored,
+)
 from streams.paths import escape_path
 from streams.queries import LegacyRow
 
@@ -102,6 +110,8 @@ legacy_rows = tables.table(
     Index("ix_legacy_rows_number", "number"),
 )
 
+_FOLDED = (RowAdopted, FileSettled, FileMoved, FileRemoved, FileReturned, VideoOffloaded, VideoRestored)
+
 WRITTEN = ("main_dir", "des_video_path", "status", "created_date", "des_url")
 
 
@@ -109,7 +119,7 @@ class LegacyVideosProjection(RowFold):
     """Folds watched files into `legacy_rows`, and its changes into `videos`."""
 
     name = "legacy_videos"
-    version = 1
+    version = 2
     tables = (legacy_rows,)
 
     def fingerprint(self) -> str:
@@ -118,7 +128,7 @@ class LegacyVideosProjection(RowFold):
 
     def wants(self, recorded: Recorded[Any]) -> bool:
         """What happens to watched files, and to rows that were there before."""
-        return isinstance(recorded.event, (RowAdopted, FileSettled, FileMoved, FileRemoved, FileReturned))
+        return isinstance(recorded.event, _FOLDED)
 
     async def prepare(self, database: Database, live: Tables) -> None:
         """Make `videos` where there is none, else see whether it is the table that we know.
@@ -159,8 +169,11 @@ class LegacyVideosProjection(RowFold):
             return {**row, "status": 1, **({} if row["des_video_path"] == place["des_video_path"] else place)}
         if row is None:
             return None
-        if isinstance(event, FileRemoved):
+        if isinstance(event, (FileRemoved, VideoOffloaded)):
+            # Whoever reads this table follows its URL: what was offloaded is not there to be fetched.
             return {**row, "status": 0}
+        if isinstance(event, VideoRestored):
+            return {**row, "status": 1}
         place = self._place(event.root, event.relative)
         return {**row, "status": 1, **({} if row["des_video_path"] == place["des_video_path"] else place)}
 

@@ -15,7 +15,15 @@ from projections.dialects import upsert_many
 from projections.projection import Changes, RowFold
 from projections.tables import Tables
 from streams.codec import Recorded
-from streams.events import FileMoved, FileRemoved, FileReturned, FileSettled, VideoStored
+from streams.events import (
+    FileMoved,
+    FileRemoved,
+    FileReturned,
+    FileSettled,
+    VideoOffloaded,
+    VideoRestored,
+    VideoStored,
+)
 
 # What each video contributes: without it a removal would not know what to take away.
 storage_stats_video = tables.table(
@@ -49,18 +57,21 @@ class StorageStatsProjection(RowFold):
     """Folds each video's contribution; the sums move by what contributions change."""
 
     name = "storage_stats"
-    version = 1
+    version = 2
     tables = (storage_stats_video, storage_stats)
 
     def wants(self, recorded: Recorded[Any]) -> bool:
         """What changes where a video is, or its size."""
-        return isinstance(recorded.event, (VideoStored, FileSettled, FileMoved, FileRemoved, FileReturned))
+        return isinstance(recorded.event, _FOLDED)
 
     def fold(self, row: dict[str, Any] | None, recorded: Recorded[Any]) -> dict[str, Any] | None:
         """The video's contribution after the event."""
         event = recorded.event
         if isinstance(event, FileRemoved):
-            return row and {**row, "state": "removed"}
+            # Of an offloaded one that says nothing new.
+            return row if row is None or row["state"] == "offloaded" else {**row, "state": "removed"}
+        if isinstance(event, (VideoOffloaded, VideoRestored)):
+            return row and {**row, "state": "offloaded" if isinstance(event, VideoOffloaded) else "present"}
         if row is None and not isinstance(event, (VideoStored, FileSettled)):
             return None
         door = event.door if isinstance(event, VideoStored) else "watch"
@@ -86,6 +97,9 @@ class StorageStatsProjection(RowFold):
             await upsert_many(conn, target, rows, add=frozenset({"videos", "bytes"}))
         if any(row["videos"] < 0 for row in rows):
             await conn.execute(delete(target).where(target.c.videos == 0))
+
+
+_FOLDED = (VideoStored, FileSettled, FileMoved, FileRemoved, FileReturned, VideoOffloaded, VideoRestored)
 
 
 async def storage(database: Database) -> list[StorageStat]:

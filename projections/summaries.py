@@ -19,9 +19,31 @@ def summary(event: events.Event) -> str:
     return _worded(event).replace("\n", " ")[:MAX_SUMMARY]
 
 
+def run_key(event: events.Event) -> str | None:
+    """What events have in common that come in a run; None: this one comes singly."""
+    match event:
+        case events.ChunkUploaded() | events.ChunkDispatched():
+            return event.stream_id
+        case events.DriveOffsetReached():
+            return f"{event.file_id}/{event.session}"[:255]
+    return None
+
+
+def run_summary(event: events.Event) -> str:
+    """What happened by and by, told by the newest event of a run."""
+    if isinstance(event, events.ChunkUploaded):
+        return f"Chunks up to number {event.index} are in the object store ({_through(event)})"
+    return summary(event)
+
+
 def megabytes(size: int) -> str:
     """`15.50 MB`: 2^20 bytes, two decimals."""
     return f"{size / 2**20:.2f} MB"
+
+
+def gigabytes(size: int) -> str:
+    """`1.25 GB`: 2^30 bytes, two decimals."""
+    return f"{size / 2**30:.2f} GB"
 
 
 @singledispatch
@@ -87,6 +109,129 @@ def _(event: events.EntryParked) -> str:
 
 
 @_worded.register
+def _(event: events.ReplicationStarted) -> str:
+    return (
+        f"Copy to {event.store} began: {megabytes(event.size)} in chunks of {megabytes(event.chunk_size)}, "
+        f"stream {_short(event.stream_id)}"
+    )
+
+
+@_worded.register
+def _(event: events.ChunkUploaded) -> str:
+    return f"Chunk {event.index} is in the object store ({_through(event)})"
+
+
+@_worded.register
+def _(event: events.ChunkDispatched) -> str:
+    return f"Chunk {event.index} is on its way to the object store{', once more' if event.again else ''}"
+
+
+@_worded.register
+def _(event: events.ReplicationCompleted) -> str:
+    return (
+        f"Copy to {event.store} complete: {megabytes(event.size)} in {event.chunks} chunks, "
+        f"stream {_short(event.stream_id)}"
+    )
+
+
+@_worded.register
+def _(event: events.ReplicationAbandoned) -> str:
+    return f"Copy to the object store given up and removed (stream {_short(event.stream_id)}): {event.reason}"
+
+
+@_worded.register
+def _(event: events.ReplicationRequested) -> str:
+    return f"Copy to the object store asked for{_because(event.reason)}"
+
+
+@_worded.register
+def _(event: events.DriveUploadStarted) -> str:
+    return f"Upload to Google Drive began: {escape_path(event.filename)} ({megabytes(event.size)}, id {event.file_id})"
+
+
+@_worded.register
+def _(event: events.DriveSessionOpened) -> str:
+    return f"Google Drive opened upload session {event.session}"
+
+
+@_worded.register
+def _(event: events.DriveOffsetReached) -> str:
+    return f"Google Drive has {megabytes(event.offset)} of {megabytes(event.size)}"
+
+
+@_worded.register
+def _(event: events.DriveFileUploaded) -> str:
+    return f"Google Drive has the whole file ({megabytes(event.size)}, MD5 {event.md5})"
+
+
+@_worded.register
+def _(event: events.DrivePermissionsSet) -> str:
+    whom = "anyone who has the link" if event.shared_with == "anyone" else event.shared_with
+    return f"The file in Google Drive may be seen by {whom}"
+
+
+@_worded.register
+def _(event: events.DriveUploadCompleted) -> str:
+    return f"Copy in Google Drive complete: {event.link}"
+
+
+@_worded.register
+def _(event: events.DriveUploadFailed) -> str:
+    return f"Upload to Google Drive failed; it is tried again by itself: {event.reason}"
+
+
+@_worded.register
+def _(event: events.DriveUploadRequested) -> str:
+    return f"Upload to Google Drive asked for{_because(event.reason)}"
+
+
+@_worded.register
+def _(event: events.ReplicaVerified) -> str:
+    how = "every byte read" if event.deep else "sizes and checksums compared"
+    return f"Copy {_PLACES[event.replica]} verified: whole ({event.objects} objects, {megabytes(event.size)}, {how})"
+
+
+@_worded.register
+def _(event: events.ReplicaDamaged) -> str:
+    faults = "; ".join(event.faults)
+    return f"Copy {_PLACES[event.replica]} damaged: {event.missing} missing, {event.wrong} wrong. {faults}".rstrip()
+
+
+@_worded.register
+def _(event: events.ReplicaRepaired) -> str:
+    source = "the local file" if event.source == "local" else f"the copy {_PLACES[event.source]}"
+    return (
+        f"Copy {_PLACES[event.replica]} repaired from {source}: {event.objects} objects, {megabytes(event.size)} sent"
+    )
+
+
+@_worded.register
+def _(event: events.VideoOffloaded) -> str:
+    places = " and ".join(_PLACES[one] for one in event.replicas)
+    return f"Offloaded: the local file was removed ({megabytes(event.size)} freed), copies are {places}"
+
+
+@_worded.register
+def _(event: events.VideoRestored) -> str:
+    return f"Fetched back from the copy {_PLACES[event.replica]}: {escape_path(event.path)} ({megabytes(event.size)})"
+
+
+@_worded.register
+def _(event: events.GrowthStarted) -> str:
+    return f"Copy to {event.store} began while {escape_path(event.relative)} is still being written"
+
+
+@_worded.register
+def _(event: events.GrowthEnded) -> str:
+    return f"No longer written: {megabytes(event.size)}"
+
+
+@_worded.register
+def _(event: events.GrowthAbandoned) -> str:
+    return f"What was copied while it was being written was given up and removed: {event.reason}"
+
+
+@_worded.register
 def _(event: events.RootRegistered) -> str:
     return f"Folder watched: {escape_path(event.path)}"
 
@@ -104,3 +249,32 @@ def _(event: events.RootReleased) -> str:
 @_worded.register
 def _(event: events.EpochRaised) -> str:
     return f"The log had lost its tail: epoch {event.epoch}, {event.reappended} events re-appended. {event.reason}"
+
+
+@_worded.register
+def _(event: events.DiskSpaceLow) -> str:
+    what = "uploads are refused and watching pauses" if event.mark == "hard" else "make room soon"
+    return (
+        f"Disk space low: {gigabytes(event.free)} free at {escape_path(event.path)}, "
+        f"less than {gigabytes(event.limit)}: {what}"
+    )
+
+
+@_worded.register
+def _(event: events.DiskSpaceRecovered) -> str:
+    return f"Disk space is enough again: {gigabytes(event.free)} free at {escape_path(event.path)}"
+
+
+_PLACES: dict[str, str] = {"s3": "in the object store", "drive": "in Google Drive"}
+
+
+def _short(stream_id: str) -> str:
+    return f"{stream_id[:12]}…"
+
+
+def _through(event: events.ChunkUploaded) -> str:
+    return f"to {megabytes(event.offset + event.size)}"
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from streams.entries import Appended, NewEvent, new_event
 from streams.events import (
     AttemptFailed,
+    DiskSpaceLow,
+    DiskSpaceRecovered,
     Event,
     FileMoved,
     FileRemoved,
@@ -22,9 +24,10 @@ from streams.events import (
     VideoProbeFailed,
     VideoStored,
 )
-from streams.identity import REGISTRY, root_subject, watched_video_id
+from streams.identity import DISK, REGISTRY, root_subject, watched_video_id
 from streams.log import Log
-from streams.paths import OsPath
+from streams.paths import OsPath, escape_path
+from tests.projections.copying import Copied, Copying
 
 ROOT = OsPath("/srv/videos")
 SINCE = datetime(2024, 11, 12, 14, 30, 52, 250_000, tzinfo=UTC)
@@ -54,8 +57,11 @@ class Happenings:
         self.log, self.rng = log, rng
         self.watched: list[Watched] = []
         self.uploads: list[str] = []
+        self.copying = Copying(self.say, rng)
+        self.copied: dict[str, Copied] = {}
         self.through = 0
         self.numbered = 0
+        self.warnings = 0
 
     async def say(self, subject: str, event: Event, source: str = "test") -> Appended:
         """Append one event."""
@@ -197,8 +203,12 @@ class Happenings:
             await self.bring_back(self.rng.choice(gone))
         elif roll < 0.8 and present:
             await self.replace(self.rng.choice(present), self.rng.randrange(10**9))
-        elif roll < 0.9:
+        elif roll < 0.85:
             await self._worked_on()
+        elif roll < 0.97:
+            await self._copied()
+        elif roll < 0.985:
+            await self._disk()
         else:
             held = RootHeld(path=ROOT, hold=self.rng.randrange(10**9), reason="empty", missing=3)
             await self.say(root_subject(ROOT), held, "watch")
@@ -216,6 +226,27 @@ class Happenings:
                 group="probe", position=self.rng.randrange(10**9), attempt=1, reason="busy", retry_at=SINCE
             )
             await self.say(subject, failed, "probe")
+
+    async def _copied(self) -> None:
+        watched = self.rng.choice(self.watched)
+        upload = self.rng.choice(self.uploads)
+        if self.rng.random() < 0.5:
+            one = self.copied.setdefault(
+                watched.id, Copied(watched.id, door="watch", name=escape_path(watched.relative)[-20:])
+            )
+            one.revision = max(1, watched.revision - self.rng.randrange(2))
+        else:
+            one = self.copied.setdefault(upload, Copied(upload))
+        for _ in range(self.rng.randrange(1, 5)):
+            await self.copying.anything(one)
+
+    async def _disk(self) -> None:
+        self.warnings += 1
+        if self.warnings % 2:
+            low = DiskSpaceLow(path=ROOT, free=2**30, limit=2**31, mark="low", warning=self.warnings)
+            await self.say(DISK, low, "disk")
+        else:
+            await self.say(DISK, DiskSpaceRecovered(path=ROOT, free=2**33, warning=self.warnings), "disk")
 
     def _settled(self, one: Watched) -> FileSettled:
         return FileSettled(

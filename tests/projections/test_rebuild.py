@@ -12,7 +12,7 @@ from projections.runner import Runner
 from projections.tables import NEXT, Tables
 from tests.projections.conftest import World, applied, until
 
-TABLES = ("catalogue", "storage_stats", "storage_stats_video", "timeline", "legacy_rows", "videos")
+TABLES = ("catalogue", "replicas", "storage_stats", "storage_stats_video", "timeline", "legacy_rows", "videos")
 
 
 async def snapshot(world: World) -> dict[str, list[dict[str, Any]]]:
@@ -99,7 +99,8 @@ async def test_a_new_version_is_built_while_the_former_serves(world: World, monk
         await applied(runner)
     await world.sql("UPDATE catalogue SET filename = 'of the former version'")
     (projection,) = world.projections("catalogue")
-    monkeypatch.setattr(type(projection), "version", 2)
+    following = projection.version + 1
+    monkeypatch.setattr(type(projection), "version", following)
     seen: list[str] = []
 
     async def look(*_: Any) -> None:
@@ -111,7 +112,7 @@ async def test_a_new_version_is_built_while_the_former_serves(world: World, monk
     assert seen == ["of the former version"]
     assert len(await world.rows("catalogue")) == 200
     assert not [row for row in await world.rows("catalogue") if row["filename"] == "of the former version"]
-    assert [(row["name"], row["version"]) for row in await world.rows("projections")] == [("catalogue", 2)]
+    assert [(row["name"], row["version"]) for row in await world.rows("projections")] == [("catalogue", following)]
 
 
 async def test_an_older_process_does_not_write_into_newer_tables(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +122,7 @@ async def test_an_older_process_does_not_write_into_newer_tables(world: World, m
         await applied(old)
         (projection,) = world.projections("catalogue")
         follower = old.followers["catalogue"]
-        monkeypatch.setattr(type(projection), "version", 2)
+        monkeypatch.setattr(type(projection), "version", projection.version + 1)
         newer = Runner(world.log, world.database, [projection])
         await newer.rebuild()
         follower.build = "1-of-the-past"

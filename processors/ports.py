@@ -129,7 +129,7 @@ class Finding:
     told: str
     """What was found, for people."""
     advice: str = ""
-    """What to do next, where it is not well."""
+    """What to do next, where it is not well and `told` does not say it."""
 
 
 class DriveSessionExpiredError(Exception):

@@ -1,59 +1,22 @@
-"""Google Drive (v3) behind `processors.ports.Drive`, driven by Google's own client library.
-
-The library is synchronous: each call runs in a thread of ours that has a connection of its own.
-Tokens, requests and sockets are the library's; when to try again is ours, since it sends a chunk
-again from the start where Drive would take the rest.
-"""
+"""Google Drive (v3) behind `processors.ports.Drive`, driven by Google's own client library."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
-from google.auth.exceptions import GoogleAuthError
-from google_auth_httplib2 import AuthorizedHttp
-from googleapiclient import discovery
-from googleapiclient.discovery_cache import get_static_doc
 from googleapiclient.errors import HttpError
 from googleapiclient.http import HttpRequest, MediaUpload
 from googleapiclient.model import JsonModel
 
 from processors.ports import Drive, DriveFile, DriveFileExistsError, DriveSessionExpiredError, Finding
-from processors.storage.drive_account import Accounts, unusable
+from processors.storage.drive_client import Client
 from processors.storage.drive_diagnosis import diagnose
-from processors.storage.drive_failures import (
-    NETWORK,
-    About,
-    AccountRefusedError,
-    PassingError,
-    RefusedError,
-    refusal,
-    sorted_failure,
-    sorted_refusal,
-)
-from processors.storage.drive_http import Http
+from processors.storage.drive_failures import PassingError, RefusedError, refusal
 from streams.errors import TransientError
 from streams.settings import Settings
-
-T = TypeVar("T")
-
-THREADS = 6
-"""Calls at the same time: the uploads that go side by side, and room for those who ask, verify and restore."""
-
-FIRST_PAUSE, PATIENCE = 0.5, 30.0
-"""Seconds: what the pauses between tries grow from, and what all tries of one call may take together."""
-
-FAREWELL = 2.0
-"""Seconds that threads have to end when everything closes."""
 
 FIELDS = "id,name,size,md5Checksum,trashed"
 
@@ -61,35 +24,21 @@ FIELDS = "id,name,size,md5Checksum,trashed"
 @asynccontextmanager
 async def open_drive(settings: Settings) -> AsyncIterator[Drive]:
     """Drive as the settings name it. Never fails: what is missing or wrong is said by each method."""
-    drive = GoogleDrive(settings)
+    client = Client(settings)
     try:
-        yield drive
+        yield GoogleDrive(client, settings.drive_share)
     finally:
-        await drive.close()
+        await client.close()
 
 
 class GoogleDrive:
-    """See `processors.ports.Drive`."""
+    """See `processors.ports.Drive`. `audience`: whom files will be shared with."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.folder_id = _folder_id(settings.drive_folder_id or "")
-        self.accounts = Accounts(settings)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="drive")
-        self._own = threading.local()
-        self._https: list[Http] = []
+    def __init__(self, client: Client, audience: str) -> None:
+        self._client, self._audience = client, audience
+        self.folder_id = client.folder_id
         self._shared_drive: str | None = None
         """The shared drive that the folder lies in; empty for none, None while unknown."""
-
-    async def close(self) -> None:
-        """End all calls and connections."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for http in self._https:
-            http.interrupt()
-        ended = asyncio.to_thread(self._threads.shutdown)
-        await asyncio.wait([asyncio.ensure_future(ended)], timeout=FAREWELL)
-        for http in self._https:
-            http.close()
 
     # ------------------------------------------------------------ files
 
@@ -97,10 +46,10 @@ class GoogleDrive:
         """An id that the next file may be created with."""
 
         def ask(http: Any) -> str:
-            told = self.files.generateIds(count=1, space="drive", type="files").execute(http=http)
+            told = self._client.files.generateIds(count=1, space="drive", type="files").execute(http=http)
             return str(told["ids"][0])
 
-        return await self.ask(ask, "account")
+        return await self._client.ask(ask, "account")
 
     async def find(self, video: str, revision: int) -> DriveFile | None:
         """The file in our folder that carries this video and revision in its appProperties; a whole one first."""
@@ -115,7 +64,7 @@ class GoogleDrive:
 
         def ask(http: Any) -> DriveFile | None:
             where = self._where(http)
-            told = self.files.list(
+            told = self._client.files.list(
                 q=asked,
                 fields=f"files({FIELDS})",
                 orderBy="createdTime",
@@ -127,20 +76,22 @@ class GoogleDrive:
             found = [_file(one) for one in told.get("files", ())]
             return next((one for one in found if one.md5), found[0] if found else None)
 
-        return await self.ask(ask, "folder")
+        return await self._client.ask(ask, "folder")
 
     async def get(self, file_id: str) -> DriveFile | None:
         """A file by its id; None where there is none."""
 
         def ask(http: Any) -> DriveFile | None:
             try:
-                return _file(self.files.get(fileId=file_id, fields=FIELDS, supportsAllDrives=True).execute(http=http))
+                return _file(
+                    self._client.files.get(fileId=file_id, fields=FIELDS, supportsAllDrives=True).execute(http=http)
+                )
             except HttpError as error:
                 if error.resp.status == 404:
                     return None
                 raise
 
-        return await self.ask(ask, "file")
+        return await self._client.ask(ask, "file")
 
     async def share(self, file_id: str, audience: str) -> None:
         """Let `anyone` with the link, or a domain, read it. Harmless to repeat."""
@@ -149,17 +100,17 @@ class GoogleDrive:
             body |= {"type": "domain", "domain": audience}
 
         def ask(http: Any) -> None:
-            self.service.permissions().create(fileId=file_id, body=body, supportsAllDrives=True, fields="id").execute(
-                http=http
-            )
+            self._client.service.permissions().create(
+                fileId=file_id, body=body, supportsAllDrives=True, fields="id"
+            ).execute(http=http)
 
-        await self.ask(ask, "file")
+        await self._client.ask(ask, "file")
 
     async def download(self, file_id: str, offset: int, length: int) -> bytes:
         """Bytes of a file; fewer at its end."""
 
         def ask(http: Any) -> bytes:
-            request = self.files.get_media(fileId=file_id, supportsAllDrives=True)
+            request = self._client.files.get_media(fileId=file_id, supportsAllDrives=True)
             headers = {**request.headers, "range": f"bytes={offset}-{offset + length - 1}"}
             response, content = http.request(request.uri, headers=headers)
             if response.status == 416:
@@ -169,24 +120,24 @@ class GoogleDrive:
             # Whoever takes no notice of ranges sends it all.
             return bytes(content if response.status == 206 else content[offset : offset + length])
 
-        return await self.ask(ask, "file") if length else b""
+        return await self._client.ask(ask, "file") if length else b""
 
     async def delete(self, file_id: str) -> None:
         """Remove a file for good, or, where that is not allowed (some shared drives), put it into the trash."""
 
         def ask(http: Any) -> None:
             try:
-                self.files.delete(fileId=file_id, supportsAllDrives=True).execute(http=http)
+                self._client.files.delete(fileId=file_id, supportsAllDrives=True).execute(http=http)
             except HttpError as error:
                 if error.resp.status == 404:
                     return
                 if refusal(error.resp, error.content).reason != "insufficientFilePermissions":
                     raise
-                self.files.update(fileId=file_id, body={"trashed": True}, supportsAllDrives=True, fields="id").execute(
-                    http=http
-                )
+                self._client.files.update(
+                    fileId=file_id, body={"trashed": True}, supportsAllDrives=True, fields="id"
+                ).execute(http=http)
 
-        await self.ask(ask, "file")
+        await self._client.ask(ask, "file")
 
     # ------------------------------------------------------------ uploads
 
@@ -204,7 +155,7 @@ class GoogleDrive:
         }
 
         def ask(http: Any) -> str:
-            request = self.files.create(
+            request = self._client.files.create(
                 body=body, media_body=_Piece(b"", 0, size, mime), fields=FIELDS, supportsAllDrives=True
             )
             headers = {
@@ -221,11 +172,11 @@ class GoogleDrive:
                 raise DriveFileExistsError(file_id)
             raise RefusedError(told)
 
-        return await self.ask(ask, "upload")
+        return await self._client.ask(ask, "upload")
 
     async def received(self, uri: str, size: int) -> int | DriveFile:
         """How many bytes a session has, or the file, where it has them all. Raises DriveSessionExpiredError."""
-        return await self.ask(lambda http: self._received(http, uri, size), "upload")
+        return await self._client.ask(lambda http: self._received(http, uri, size), "upload")
 
     async def send(self, uri: str, data: bytes, offset: int, size: int) -> int | DriveFile:
         """Send the bytes at `offset`; how many the session has now, or the file. Raises DriveSessionExpiredError.
@@ -250,7 +201,7 @@ class GoogleDrive:
             return request.resumable_progress if told is None else _file(told)
 
         self._ours(uri)
-        return await self.ask(ask, "upload")
+        return await self._client.ask(ask, "upload")
 
     def _received(self, http: Any, uri: str, size: int) -> int | DriveFile:
         self._ours(uri)
@@ -264,7 +215,7 @@ class GoogleDrive:
 
     def _ours(self, uri: str) -> None:
         """Our token goes with the request: only to where it belongs. Raises DriveSessionExpiredError."""
-        asked, ours = urlsplit(uri), urlsplit(self._root)
+        asked, ours = urlsplit(uri), urlsplit(self._client.root)
         google = asked.scheme == "https" and (asked.hostname or "").endswith(".googleapis.com")
         if not google and (asked.scheme, asked.netloc) != (ours.scheme, ours.netloc):
             raise DriveSessionExpiredError("the session is of another server")
@@ -273,73 +224,14 @@ class GoogleDrive:
 
     async def diagnose(self) -> list[Finding]:
         """Look at everything on the way to a copy in Drive; nothing is raised."""
-        return await diagnose(self, self._settings.drive_share)
-
-    # ------------------------------------------------------------ the client library
-
-    async def ask(self, work: Callable[[Any], T], about: About) -> T:
-        """Run `work` with an authorized Http in a thread; again, with jitter, while what fails may pass.
-
-        Raises what the Drive port says.
-        """
-        started = time.monotonic()
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, about)
-            except PassingError as passing:
-                pause = random.uniform(0, FIRST_PAUSE * 2.0**tries) if passing.wait is None else passing.wait
-                if tries >= passing.tries or time.monotonic() - started + pause > PATIENCE:
-                    raise passing.final from None
-            await asyncio.sleep(pause)
-
-    def _run(self, work: Callable[[Any], T], about: About) -> T:
-        if not self.folder_id:
-            raise unusable("DRIVE_FOLDER_ID is not set. Set it to the last part of the folder's address in the browser")
-        account = self.accounts.current()
-        http = self._http()
-        try:
-            return work(AuthorizedHttp(account.tokens, http))
-        except HttpError as error:
-            failure = sorted_refusal(refusal(error.resp, error.content), about, account)
-        except RefusedError as error:
-            failure = sorted_refusal(error.refusal, about, account)
-        except (*NETWORK, GoogleAuthError) as error:
-            http.close()
-            failure = sorted_failure(error, account)
-        if isinstance(failure, AccountRefusedError):
-            self.accounts.refused(account, failure)
-        raise failure
-
-    def _http(self) -> Http:
-        http: Http | None = getattr(self._own, "http", None)
-        if http is None:
-            http = self._own.http = Http(self._settings.drive_timeout)
-            self._https.append(http)
-        return http
-
-    @property
-    def _root(self) -> str:
-        return (self._settings.drive_endpoint or "https://www.googleapis.com").rstrip("/") + "/"
-
-    @cached_property
-    def service(self) -> Any:
-        """The library's view of Drive v3, from the description that it carries, at our endpoint."""
-        told = orjson.loads(get_static_doc("drive", "v3"))
-        # Also uploads then go there; `client_options.api_endpoint` would leave them on https.
-        told["rootUrl"] = self._root
-        return discovery.build_from_document(told, http=Http(self._settings.drive_timeout))
-
-    @cached_property
-    def files(self) -> Any:
-        """Its files."""
-        return self.service.files()
+        return await diagnose(self._client, self._audience)
 
     def _where(self, http: Any) -> dict[str, str]:
         """Where a search has to look: in the folder's shared drive, or in what is the user's."""
         if self._shared_drive is None:
-            told = self.files.get(fileId=self.folder_id, fields="id,driveId", supportsAllDrives=True).execute(http=http)
+            told = self._client.files.get(fileId=self.folder_id, fields="id,driveId", supportsAllDrives=True).execute(
+                http=http
+            )
             self._shared_drive = str(told.get("driveId", ""))
         return {"corpora": "drive", "driveId": self._shared_drive} if self._shared_drive else {"corpora": "user"}
 
@@ -387,12 +279,6 @@ def _file(told: Mapping[str, Any]) -> DriveFile:
         trashed=bool(told.get("trashed", False)),
         link=f"https://drive.google.com/file/d/{told['id']}/view",
     )
-
-
-def _folder_id(text: str) -> str:
-    """The id in what people set: often they paste the folder's whole address."""
-    _, _, after = text.strip().rpartition("/folders/")
-    return after.partition("?")[0].strip("/ ")
 
 
 def _quoted(text: str) -> str:

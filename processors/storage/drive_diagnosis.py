@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from processors.ports import Finding
-from processors.storage.drive_account import Account, Accounts
-from processors.storage.drive_failures import About
+from processors.storage.drive_account import Account
+from processors.storage.drive_client import Client
 from streams.errors import SpoolhouseError
 
 T = TypeVar("T")
@@ -16,23 +16,7 @@ T = TypeVar("T")
 FOLDER = "application/vnd.google-apps.folder"
 
 
-class Asked(Protocol):
-    """What is needed of the Drive that is looked at."""
-
-    folder_id: str
-    accounts: Accounts
-
-    @property
-    def service(self) -> Any:
-        """The client library's view of Drive."""
-        ...
-
-    async def ask(self, work: Callable[[Any], T], about: About) -> T:
-        """Run calls of the client library."""
-        ...
-
-
-async def diagnose(drive: Asked, audience: str) -> list[Finding]:
+async def diagnose(drive: Client, audience: str) -> list[Finding]:
     """Credentials, token, folder, rights, quota, sharing with `audience`; ends where the rest is moot."""
     findings: list[Finding] = []
     drive.accounts.reconsider()
@@ -59,11 +43,11 @@ async def diagnose(drive: Asked, audience: str) -> list[Finding]:
     return findings
 
 
-def _about(drive: Asked) -> Callable[[Any], dict[str, Any]]:
+def _about(drive: Client) -> Callable[[Any], dict[str, Any]]:
     return lambda http: dict(drive.service.about().get(fields="user(emailAddress),storageQuota").execute(http=http))
 
 
-def _folder(drive: Asked) -> Callable[[Any], dict[str, Any]]:
+def _folder(drive: Client) -> Callable[[Any], dict[str, Any]]:
     fields = "id,name,mimeType,trashed,driveId,capabilities(canAddChildren)"
     files = drive.service.files
     return lambda http: dict(
@@ -112,7 +96,7 @@ def _quota(quota: dict[str, Any], folder: dict[str, Any], account: Account) -> F
     return Finding("quota", ok=True, told=told)
 
 
-async def _sharing(drive: Asked, folder: dict[str, Any], audience: str) -> Finding:
+async def _sharing(drive: Client, folder: dict[str, Any], audience: str) -> Finding:
     if audience == "nobody":
         return Finding("sharing", ok=True, told="files are shared with nobody beyond the folder's own people")
     whom = "anyone who has the link" if audience == "anyone" else f"everyone at {audience}"
@@ -147,5 +131,7 @@ async def _looked(findings: list[Finding], subject: Any, look: Callable[[], Awai
 
 
 def _failed(subject: Any, error: SpoolhouseError) -> Finding:
-    """A failure's words are what was found, and what follows the last stop or colon is advice already."""
-    return Finding(subject, ok=False, told=str(error), advice="mend this, then check again")
+    """A failure: its words say what to do, unless nobody answered."""
+    unreachable = "is unreachable" in str(error)
+    advice = "check the network, and SPOOLHOUSE_DRIVE_ENDPOINT where it is set" if unreachable else ""
+    return Finding(subject, ok=False, told=str(error), advice=advice)

@@ -36,6 +36,10 @@ DOWN_WORDS = ("database is locked", "unable to open database", "disk i/o error",
 """The same for SQLite, which has words only."""
 
 
+class NotMadeYetError(DependencyDownError):
+    """A table is missing: the catalogue is empty as yet, or a projection is built for the first time."""
+
+
 class Database:
     """One catalogue. Made by `open_database`; every transaction goes through here.
 
@@ -108,7 +112,7 @@ class Database:
             yield
         except exc.DBAPIError as error:
             if reading and _is_missing_table(error):
-                raise DependencyDownError(
+                raise NotMadeYetError(
                     "catalogue", f"its tables are not made yet; a worker does that when it starts ({self.shown})"
                 ) from error
             if _is_down(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,18 +16,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from projections import checkpoints, tables
 from projections.catalogue import catalogue
-from projections.database import Database
+from projections.copy_queries import all_copies, as_copy, copies_of, narrowed
+from projections.database import Database, NotMadeYetError
 from projections.legacy_videos import all_rows, foreign_rows
 from projections.storage_stats import storage_stats
 from streams.collecting import garbage_uncollected
 from streams.errors import RejectedError
 from streams.log import Log
 from streams.paths import escape_path, unescape_path
-from streams.queries import KnownFile, LegacyRow
+from streams.queries import KnownFile, LegacyRow, VideoCopies
 
 Sort = Literal["created", "filename", "size", "duration"]
 Video = dict[str, Any]
-"""A row of the catalogue, times aware, and `duplicate_of`: the id of the oldest video of equal content."""
+"""A row of the catalogue, times aware, with `duplicate_of`: the id of the oldest video of equal content.
+
+Of a list or asked for by its id, also with `replicas`: its copies as `projections.copy_queries.Copy`.
+"""
 
 # `Catalogue.list` hides the builtin inside the class.
 KnownFiles = list[KnownFile]
@@ -47,6 +52,10 @@ class Filters:
     """Part of the file name."""
     codec: str | None = None
     """Of picture or sound."""
+    replica: str | None = None
+    """Where a copy lies: `s3` or `drive`."""
+    copied: bool | None = None
+    """Whether the current content lies there (in any place) as a whole copy; None: whether anything was begun."""
     min_size: int | None = None
     """Bytes."""
     max_size: int | None = None
@@ -76,7 +85,7 @@ class Catalogue:
     """Queries on the catalogue. Every method raises DependencyDownError where it cannot be reached."""
 
     def __init__(self, database: Database, log: Log | None = None) -> None:
-        """`log` is needed for `caught_up` only."""
+        """`log` is needed for `caught_up` and `copies_caught_up` only."""
         self._database, self._log = database, log
 
     async def list(
@@ -89,6 +98,11 @@ class Catalogue:
         limit: int = 50,
     ) -> Page:
         """A page of the catalogue. Raises RejectedError (400) for a cursor that is none of this list."""
+        page = await self._page(filters, sort, cursor, limit, descending=descending)
+        await self._add_copies(page.videos)
+        return page
+
+    async def _page(self, filters: Filters, sort: Sort, cursor: str | None, limit: int, *, descending: bool) -> Page:
         key = _SORTS[sort]
         query = select(catalogue, _duplicate_of()).where(*_conditions(filters))
         if cursor is not None:
@@ -108,7 +122,9 @@ class Catalogue:
     async def get(self, video: str) -> Video | None:
         """One video by its id."""
         async with self._database.reading() as conn:
-            return await _one(conn, select(catalogue, _duplicate_of()).where(catalogue.c.id == video))
+            found = await _one(conn, select(catalogue, _duplicate_of()).where(catalogue.c.id == video))
+        await self._add_copies([] if found is None else [found])
+        return found
 
     async def ids_beginning(self, start: str, limit: int = 10) -> Sequence[str]:
         """Ids of videos that begin with `start`, in order."""
@@ -139,7 +155,7 @@ class Catalogue:
         """What lies there, of one door or of all, oldest first; fetched page by page while it is consumed."""
         cursor: str | None = None
         while True:
-            page = await self.list(Filters(door=door, state="present"), descending=False, cursor=cursor, limit=PAGE)
+            page = await self._page(Filters(door=door, state="present"), "created", cursor, PAGE, descending=False)
             for video in page.videos:
                 yield video
             if (cursor := page.cursor) is None:
@@ -154,6 +170,32 @@ class Catalogue:
         async with self._database.reading() as conn:
             count, size = (await conn.execute(query)).one()
         return Totals(int(count or 0), int(size or 0))
+
+    async def _add_copies(self, videos: Sequence[Video]) -> None:
+        copies: dict[str, Any] = {}
+        try:
+            async with self._database.reading() as conn:
+                copies = await copies_of(conn, [video["id"] for video in videos])
+        except NotMadeYetError:
+            pass  # just upgraded: what is known of the videos is shown until that of their copies is there
+        for video in videos:
+            video["replicas"] = [as_copy(row, video["revision"]) for row in copies.get(video["id"], ())]
+
+    # ---------------------------------------------------------------- Replicas
+
+    def copies(
+        self, *, state: str | None = None, door: str | None = None, created_before: datetime | None = None
+    ) -> AsyncIterator[VideoCopies]:
+        """Every video with its copies, oldest first, page by page; see `streams.queries.Replicas`."""
+        return all_copies(self._database, state=state, door=door, created_before=created_before)
+
+    async def copies_caught_up(self, timeout: float) -> bool:
+        """Wait until videos and copies have applied all that the log held at the call; False when time is up."""
+        heads = await self._heads()
+        deadline = time.monotonic() + timeout
+        return await checkpoints.reached(self._database, "catalogue", heads, timeout) and await checkpoints.reached(
+            self._database, "replicas", heads, max(0.0, deadline - time.monotonic())
+        )
 
     # ---------------------------------------------------------------- WatchedFiles
 
@@ -197,9 +239,12 @@ class Catalogue:
 
     async def caught_up(self, timeout: float) -> bool:
         """Wait until the catalogue has applied all that the log held at the call; False when time is up."""
+        return await checkpoints.reached(self._database, "catalogue", await self._heads(), timeout)
+
+    async def _heads(self) -> Sequence[int]:
         if self._log is None:
             raise ValueError("this catalogue was opened without a log")
-        return await checkpoints.reached(self._database, "catalogue", await self._log.heads(), timeout)
+        return await self._log.heads()
 
     # ---------------------------------------------------------------- LegacyRows
 
@@ -248,6 +293,7 @@ def _conditions(filters: Filters) -> Sequence[Any]:
         conditions.append(func.lower(c.filename).contains(filters.text.lower(), autoescape=True))
     if filters.codec is not None:
         conditions.append(or_(c.video_codec == filters.codec, c.audio_codec == filters.codec))
+    conditions += narrowed(filters.replica, filters.copied)
     if filters.min_size is not None:
         conditions.append(c.size >= filters.min_size)
     if filters.max_size is not None:

@@ -19,6 +19,8 @@ class Draining:
     def __init__(self) -> None:
         self.stopping = False
         """Set once the process wants to end: answers then close their connections."""
+        self.asked = asyncio.Event()
+        """Set at the same moment, for answers that wait for something."""
         self._under_way = 0
         self._none = asyncio.Event()
         self._none.set()
@@ -38,6 +40,7 @@ class Draining:
     async def drained(self, timeout: float) -> int:
         """Wait until nothing is under way, `timeout` seconds at most; how many requests still are."""
         self.stopping = True
+        self.asked.set()
         try:
             async with asyncio.timeout(timeout):
                 await self._none.wait()

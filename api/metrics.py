@@ -43,6 +43,20 @@ class Metrics:
             registry=self.registry,
         )
         self.under_way = Gauge("spoolhouse_uploads_under_way", "Uploads just now.", registry=self.registry)
+        self.drive = Counter(
+            "spoolhouse_drive_answers",
+            "Uploads that waited for Google Drive, by what they were answered.",
+            ["result"],
+            registry=self.registry,
+        )
+        for result in ("completed", "failed", "pending"):
+            self.drive.labels(result)
+        self.drive_seconds = Histogram(
+            "spoolhouse_drive_seconds",
+            "From the durable file to the whole copy in Google Drive, of uploads that waited for it.",
+            buckets=(0.5, 1, 2, 5, 15, 60, 180, 540),
+            registry=self.registry,
+        )
         self.videos = Gauge("spoolhouse_stored_videos", "Uploads that lie in storage.", registry=self.registry)
         self.bytes = Gauge("spoolhouse_stored_bytes", "Bytes of those.", registry=self.registry)
         self.free = Gauge("spoolhouse_storage_free_bytes", "Bytes left where uploads lie.", registry=self.registry)

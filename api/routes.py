@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.handlers import health, page, uploads, videos
+from api.handlers import drive, health, page, uploads, videos
 
 
 def add_routes(app: web.Application) -> None:
@@ -22,6 +22,7 @@ def add_routes(app: web.Application) -> None:
     add.add_get("/api/videos", videos.search)
     add.add_get("/api/videos/{id}", videos.one)
     add.add_get("/api/videos/{id}/events", videos.events)
+    add.add_post("/api/videos/{id}/drive/retry", drive.retry_drive)
     # For those who operate it
     add.add_get("/healthz", health.healthz)
     add.add_get("/readyz", health.readyz)

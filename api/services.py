@@ -31,6 +31,10 @@ class Stored(Protocol):
     def path(self) -> Path:
         """Where it lies."""
 
+    @property
+    def logged(self) -> bool:
+        """Whether the log has the event; if not, it follows by itself."""
+
 
 class Receiving(Protocol):
     """An upload under way."""

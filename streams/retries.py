@@ -233,6 +233,21 @@ class Retries:
         if not done:
             raise NotFoundError(f"{self.group} has nothing parked at {parked.partition:02d}/{parked.pos}")
 
+    async def hasten(self, partition: int, subject: str) -> bool:
+        """Have a delayed subject tried again now; False where nothing of it is delayed."""
+        key = self._keys.delayed(partition, self.group)
+        with told_plainly():
+            if await self._redis.zscore(key, subject) is None:
+                return False
+            await self._redis.zadd(key, {subject: int(time.time() * 1000)}, xx=True, lt=True)
+        return True
+
+    async def delayed(self, partition: int) -> list[str]:
+        """The subjects of a partition that wait for their next try."""
+        with told_plainly():
+            found: Any = await self._redis.zrange(self._keys.delayed(partition, self.group), 0, -1)
+        return [subject.decode("utf-8", "replace") for subject in found]
+
     async def discard(self, parked: Parked) -> int:
         """Give a parked entry up for this group; what waits behind it goes on. Raises NotFoundError."""
         left = await self._advance(parked.partition, "", parked.pos, parked.subject)

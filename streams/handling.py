@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from streams.background import stop_if_cancelled
 from streams.breaker import Breaker
 from streams.codec import Recorded, recorded
 from streams.crashpoints import reach
+from streams.deliveries import Delivery, Owned
 from streams.entries import Entry, Fence, NewEvent, new_event
 from streams.errors import (
     ConflictError,
@@ -33,21 +34,18 @@ from streams.errors import (
     TransientError,
     UndecodableError,
 )
-from streams.events import AttemptFailed, EntryParked, Event
-from streams.groups import Delivery, Owned
+from streams.events import Event
 from streams.keys import partition_of
 from streams.log import Log
 from streams.processing import Context, First, Processor, Services, bound_logger
-from streams.retries import LOST, Retries, alone, backoff
+from streams.retries import LOST, Retries
+from streams.setting_aside import SettingAside
 from streams.settings import Settings
 from streams.suspects import Suspects
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds between tries of what the log, not the processor, kept from ending."""
-
-REASON = 2000
-"""Characters of a reason that are kept."""
 
 _log = structlog.get_logger(__name__)
 
@@ -99,7 +97,8 @@ class Handling:
         self.retries = Retries(log.redis, log.keys, processor.group)
         self.breaker = Breaker(processor.group)
         self.draining = asyncio.Event()
-        self.blocked: dict[int, set[bytes]] = {}
+        self.aside = SettingAside(self.retries, self._insist, source.fence)
+        self.blocked = self.aside.blocked
         self.suspects = Suspects(self.retries)
         self.last_beat = time.monotonic()
         self.handled = 0
@@ -113,7 +112,7 @@ class Handling:
 
     async def assigned(self, owned: Owned) -> None:
         """Learn which subjects are blocked in a new partition."""
-        self.blocked[owned.lease.partition] = await self.retries.blocked(owned.lease.partition)
+        await self.aside.learn(owned.partition)
 
     async def handle(self, item: Delivery | Due) -> None:
         """Handle one item to its end: acknowledged, set aside, or dropped because it is no longer ours."""
@@ -171,11 +170,11 @@ class Handling:
         try:
             event = self._decoded(entry)
         except UndecodableError as error:
-            self._leave(delivery, await self._park_alone(fence, entry, str(error)))
+            self._leave(delivery, await self.aside.park_alone(fence, entry, str(error)))
             return
         deaths = await self.suspects.deaths(entry) if delivery.again else 0
         if deaths >= self._attempts:
-            self._leave(delivery, await self._park(owned, event, entry, deaths, 0, _died(deaths)))
+            self._leave(delivery, await self.aside.park(owned, event, entry, deaths, 0, _died(deaths)))
             return
         async with self.suspects.watched(deaths):
             if delivery.again and delivery.valid():
@@ -220,17 +219,15 @@ class Handling:
                 event = self._decoded(entry)
             except UndecodableError as error:
                 if not subject.startswith("!"):
-                    await self._park_alone(fence, entry, str(error))
+                    await self.aside.park_alone(fence, entry, str(error))
                     if await self._advance(fence, entry.pos, due, keep_parked=True) <= 0:
                         return
                     continue
-                await self.retries.park(
-                    fence, entry.pos, subject, entry.fields, self._account(entry, subject, failed, str(error))
-                )
+                await self.aside.park_again(fence, entry, subject, failed, str(error))
                 return
             deaths = await self.suspects.deaths(entry)
             if deaths >= self._attempts:
-                await self._park(due.owned, event, entry, deaths, parkings, _died(deaths))
+                await self.aside.park(due.owned, event, entry, deaths, parkings, _died(deaths))
                 return
             async with self.suspects.watched(deaths):
                 await self.suspects.begin(entry)
@@ -247,6 +244,23 @@ class Handling:
             if left <= 0:
                 return
             self.suspects.forget(entry)
+
+    async def _set_aside(
+        self,
+        owned: Owned,
+        event: Recorded[Any],
+        entry: Entry,
+        attempt: int,
+        parkings: int,
+        end: _End,
+        reason: str,
+        wait: float | None,
+    ) -> int:
+        """Delay an entry that failed, or park it once that is enough; its subject is blocked from now on."""
+        await self.suspects.ended(entry)
+        if end is _End.NEVER or attempt >= self._attempts:
+            return await self.aside.park(owned, event, entry, attempt, parkings, reason)
+        return await self.aside.delay(owned, event, entry, attempt, parkings, reason, wait)
 
     async def _advance(self, fence: Fence, pos: int, due: Due, *, keep_parked: bool = False) -> int:
         left = await self.retries.advance(fence, pos, due.subject.decode(), keep_parked=keep_parked)
@@ -368,97 +382,6 @@ class Handling:
     def beat(self) -> None:
         """Something went on."""
         self.last_beat = time.monotonic()
-
-    # ------------------------------------------------------------ failures
-
-    async def _set_aside(
-        self,
-        owned: Owned,
-        event: Recorded[Any],
-        entry: Entry,
-        attempt: int,
-        parkings: int,
-        end: _End,
-        reason: str,
-        wait: float | None,
-    ) -> int:
-        """Delay an entry that failed, or park it; its subject is blocked from now on."""
-        await self.suspects.ended(entry)
-        if end is _End.NEVER or attempt >= self._attempts:
-            return await self._park(owned, event, entry, attempt, parkings, reason)
-        pause = backoff(attempt) if wait is None else wait
-        failed = AttemptFailed(
-            group=self._processor.group,
-            position=entry.pos,
-            attempt=attempt,
-            reason=_told(reason),
-            retry_at=datetime.now(UTC) + timedelta(seconds=pause),
-        )
-        await self._insist(self._about(event, failed, parkings, self._source.fence(owned)), owned)
-        _log.warning(
-            "attempt failed",
-            group=self._processor.group,
-            subject=event.subject,
-            attempt=attempt,
-            reason=reason,
-            retry_in=round(pause, 1),
-        )
-        self._block(entry)
-        reach("retry.told")
-        fence, due = self._source.fence(owned), time.time() + pause
-        answer = await self.retries.delay(fence, entry.pos, event.subject, entry.fields, attempt, due)
-        reach("retry.delayed")
-        return answer
-
-    async def _park(
-        self, owned: Owned, event: Recorded[Any], entry: Entry, attempts: int, parkings: int, reason: str
-    ) -> int:
-        parked = EntryParked(
-            group=self._processor.group,
-            position=entry.pos,
-            attempts=attempts,
-            reason=_told(reason),
-            parking=parkings + 1,
-        )
-        await self._insist(self._about(event, parked, parkings, self._source.fence(owned)), owned)
-        _log.error("event parked", group=self._processor.group, subject=event.subject, reason=reason)
-        self._block(entry)
-        account = self._account(entry, event.subject, attempts, reason)
-        reach("retry.told_parked")
-        fence = self._source.fence(owned)
-        answer = await self.retries.park(fence, entry.pos, event.subject, entry.fields, account)
-        reach("retry.parked")
-        return answer
-
-    async def _park_alone(self, fence: Fence, entry: Entry, reason: str) -> int:
-        """Park an entry that cannot be decoded: it blocks nothing."""
-        _log.error("undecodable entry parked", group=self._processor.group, reason=reason)
-        subject = alone(entry.pos)
-        self.blocked.setdefault(entry.partition, set()).add(subject.encode())  # so that a replay is noticed
-        account = self._account(entry, subject, 0, reason)
-        return await self.retries.park(fence, entry.pos, subject, entry.fields, account)
-
-    def _about(self, event: Recorded[Any], failure: Event, parkings: int, fence: Fence) -> NewEvent:
-        return new_event(
-            event.subject, failure, source=self._processor.group, cause=event, ordinal=parkings, fence=fence
-        )
-
-    def _block(self, entry: Entry) -> None:
-        self.blocked.setdefault(entry.partition, set()).add(entry.fields[b"subject"])
-
-    def _account(self, entry: Entry, subject: str, attempts: int, reason: str) -> dict[str, Any]:
-        return {
-            "subject": subject,
-            "type": entry.fields.get(b"type", b"?").decode("utf-8", "replace"),
-            "reason": _told(reason),
-            "attempts": attempts,
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-
-
-def _told(reason: str) -> str:
-    """A reason as JSON can hold it: error messages may name files whose names are not UTF-8."""
-    return reason[:REASON].encode("utf-8", "backslashreplace").decode()
 
 
 def _cancelled() -> bool:

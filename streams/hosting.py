@@ -15,8 +15,9 @@ import structlog
 from redis.exceptions import ResponseError
 
 from streams.background import running, stop_if_cancelled
+from streams.deliveries import Delivery, Owned
 from streams.errors import LogUnavailableError
-from streams.groups import Delivery, GroupConsumer, Owned
+from streams.groups import GroupConsumer
 from streams.handling import Due, Handling, Source
 from streams.lanes import Lanes
 from streams.log import Log

@@ -20,12 +20,13 @@ from faust.transport.consumer import Consumer as BaseConsumer
 from faust.types import TP
 
 from streams.background import running
+from streams.deliveries import Delivery, Owned
 from streams.errors import LogUnavailableError
 from streams.faust.messages import StreamMessage, to_message
 from streams.faust.offsets import Acknowledging, Nothing
 from streams.faust.refusals import check_tables, check_topic
 from streams.faust.topics import Topic
-from streams.groups import Delivery, GroupConsumer, Owned
+from streams.groups import GroupConsumer
 from streams.retries import backoff
 
 FETCH = 200

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from streams.deliveries import Delivery, Owned
 from streams.entries import Fence
 from streams.errors import SpoolhouseError
-from streams.groups import Delivery, Owned
 from streams.handling import Source
 from streams.hosting import Host, at_work
 from streams.log import Log

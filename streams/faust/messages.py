@@ -16,7 +16,7 @@ import orjson
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from streams.groups import Delivery
+from streams.deliveries import Delivery
 
 NO_GENERATION = -1
 

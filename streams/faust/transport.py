@@ -20,12 +20,13 @@ from yarl import URL
 
 from streams.codec import Fields
 from streams.connections import connect
+from streams.deliveries import Delivery
 from streams.faust.consumer import Consumer
 from streams.faust.messages import StreamMessage, to_message
 from streams.faust.producer import Producer
 from streams.faust.refusals import check_settings
 from streams.faust.topics import Topic, Topics
-from streams.groups import Delivery, GroupConsumer
+from streams.groups import GroupConsumer
 
 
 class Conductor(BaseConductor):

@@ -17,11 +17,11 @@ from streams.entries import new_event
 from streams.errors import NotFoundError, PoisonError, TransientError
 from streams.events import Event
 from streams.groups import CONSUMER, GroupConsumer
-from streams.handling import REASON
 from streams.keys import partition_of
 from streams.log import Log, open_log
 from streams.processing import Context, First
 from streams.retries import Parked, Retries
+from streams.setting_aside import REASON
 from streams.settings import Settings
 from tests.servers import RedisServer, TcpProxy
 from tests.streams.driving import (

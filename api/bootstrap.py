@@ -35,7 +35,7 @@ from streams.log import Log, open_log
 from streams.paths import escape_path
 from streams.processing import Processor
 from streams.processing import Services as Injected
-from streams.queries import Histories
+from streams.queries import Histories, Replicas
 from streams.settings import Settings
 
 
@@ -184,7 +184,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
             projections=WorkerProjections(Runner(log, database, discover(settings)), database),
             registry=registry,
             restorers=(reconciler.reappend_all, registry.restore),
-            services={Prober: prober, Histories: log, **copying},
+            services={Prober: prober, Histories: log, Replicas: catalogue, **copying},
             sources=sources,
             hosted=hosted_by_faust,
             warnings=lambda: [one.held for one in watched if one.held],

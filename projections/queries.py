@@ -30,7 +30,7 @@ Sort = Literal["created", "filename", "size", "duration"]
 Video = dict[str, Any]
 """A row of the catalogue, times aware, with `duplicate_of`: the id of the oldest video of equal content.
 
-Of a list or asked for by its id, also with `replicas`: its copies as `projections.copy_queries.Copy`.
+Also with `replicas`, its copies as `projections.copy_queries.Copy`; not in `Catalogue.files`.
 """
 
 # `Catalogue.list` hides the builtin inside the class.
@@ -149,7 +149,9 @@ class Catalogue:
             .limit(1)
         )
         async with self._database.reading() as conn:
-            return await _one(conn, query)
+            found = await _one(conn, query)
+        await self._add_copies([] if found is None else [found])
+        return found
 
     async def files(self, door: str | None = "upload") -> AsyncIterator[Video]:
         """What lies there, of one door or of all, oldest first; fetched page by page while it is consumed."""
@@ -172,6 +174,8 @@ class Catalogue:
         return Totals(int(count or 0), int(size or 0))
 
     async def _add_copies(self, videos: Sequence[Video]) -> None:
+        if not videos:
+            return
         copies: dict[str, Any] = {}
         try:
             async with self._database.reading() as conn:

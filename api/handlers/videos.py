@@ -11,6 +11,7 @@ from aiohttp import web
 from api.formats import gigabytes, json_answer, json_bytes, local, megabytes
 from api.parameters import Parameters
 from api.services import SERVICES
+from projections.copy_queries import Copy
 from projections.queries import Filters, Sort, Video
 from streams.errors import NotFoundError
 from streams.paths import unescape_path
@@ -18,8 +19,15 @@ from streams.paths import unescape_path
 _log = structlog.get_logger(__name__)
 
 DOORS = ("upload", "watch", "download", "all")
-STATES = ("present", "removed", "adopted", "all")
+STATES = ("present", "offloaded", "removed", "adopted", "all")
+REPLICAS = ("s3", "drive", "any")
+COPIED = {"yes": True, "no": False, "any": None}
 SORTS: tuple[Sort, ...] = ("created", "filename", "size", "duration")
+
+_SEARCHED = {
+    *("door", "state", "q", "codec", "replica", "copied", "min_size", "max_size", "from", "before"),
+    *("sort", "order", "limit", "cursor"),
+}
 
 CHUNK = 64 * 1024
 """Bytes of a streamed list that are sent at once."""
@@ -75,18 +83,20 @@ async def video_info(request: web.Request) -> web.Response:
 
 
 async def search(request: web.Request) -> web.Response:
-    """`GET /api/videos`: the catalogue of every door, filtered, sorted, page by page."""
-    asked = Parameters(
-        request.query,
-        {"door", "state", "q", "codec", "min_size", "max_size", "from", "before", "sort", "order", "limit", "cursor"},
-    )
-    state = asked.choice("state", STATES, "all")
+    """`GET /api/videos`: the catalogue of every door, filtered, sorted, page by page.
+
+    `?replica=s3&copied=no`: what has no whole copy there yet.
+    """
+    asked = Parameters(request.query, _SEARCHED)
+    state, replica = asked.choice("state", STATES, "all"), asked.choice("replica", REPLICAS, "any")
     page = await request.app[SERVICES].catalogue.list(
         Filters(
             door=_door(asked, "all"),
             state=None if state == "all" else state,
             text=asked.text("q"),
             codec=asked.text("codec"),
+            replica=None if replica == "any" else replica,
+            copied=COPIED[asked.choice("copied", list(COPIED), "any")],
             min_size=asked.integer("min_size", 0, 2**62),
             max_size=asked.integer("max_size", 0, 2**62),
             created_from=asked.time("from"),
@@ -133,11 +143,16 @@ async def events(request: web.Request) -> web.Response:
 
 
 def as_happening(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the timeline as the API shows it; `what` is for people, `data` for programs."""
+    """A row of the timeline as the API shows it; `what` is for people, `data` for programs.
+
+    Of a run of events (chunks), `data` is that of the newest, everything else that tells one event that of the first.
+    """
     return {
         "ver": row["ver"],
         "last_ver": row["last_ver"],
+        "events": row["events"],
         "time": local(row["time"]),
+        "last_time": local(row["last_time"]),
         "type": row["type"],
         "what": row["summary"],
         "source": row["source"],
@@ -154,7 +169,7 @@ def as_video(video: Video) -> dict[str, Any]:
         "id": video["id"],
         "door": video["door"],
         "state": video["state"],
-        "present": video["state"] != "removed",
+        "present": video["state"] not in {"removed", "offloaded"},
         "filename": video["filename"],
         "stored_name": video["stored_name"],
         "path": video["path"],
@@ -183,7 +198,13 @@ def as_video(video: Video) -> dict[str, Any]:
         "probe_error": video["probe_error"],
         "parked": video["parked"],
         "duplicate_of": video["duplicate_of"],
+        "replicas": [as_copy(copy) for copy in video["replicas"]],
     }
+
+
+def as_copy(copy: Copy) -> dict[str, Any]:
+    """A copy as the API shows it: sizes in bytes, `progress` in percent, dates in local time."""
+    return {**copy, **{name: local(copy[name]) for name in ("started", "completed", "verified")}}
 
 
 def _as_file(video: Video) -> dict[str, Any]:

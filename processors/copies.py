@@ -28,6 +28,7 @@ from streams.events import (
     DriveUploadFailed,
     DriveUploadRequested,
     DriveUploadStarted,
+    Event,
     FileMoved,
     FileRemoved,
     FileReturned,
@@ -174,26 +175,31 @@ class Growth:
 
 def fold_growth(history: Iterable[Recorded[Any]]) -> list[Growth]:
     """The streams that began before their file settled, oldest first."""
-    found: dict[str, Growth] = {}
+    found: list[Growth] = []
     for recorded in history:
-        event = recorded.event
-        if isinstance(event, GrowthStarted):
-            found[event.stream_id] = Growth(event)
-            continue
-        growth = found.get(getattr(event, "stream_id", ""))
-        if growth is None:
-            continue
-        match event:
-            case ChunkDispatched():
-                growth.requests.append(event)
-                growth.ended = False
-            case ChunkUploaded():
-                growth.chunks[event.index] = event
-            case GrowthEnded():
-                growth.ended = True
-            case GrowthAbandoned():
-                growth.abandoned = True
-    return list(found.values())
+        apply_growth(found, recorded.event)
+    return found
+
+
+def apply_growth(growths: list[Growth], event: Event) -> None:
+    """Take in one event more."""
+    if isinstance(event, GrowthStarted):
+        growths.append(Growth(event))
+        return
+    id = getattr(event, "stream_id", None)
+    growth = next((one for one in reversed(growths) if one.started.stream_id == id), None)
+    if growth is None:
+        return
+    match event:
+        case ChunkDispatched():
+            growth.requests.append(event)
+            growth.ended = False
+        case ChunkUploaded():
+            growth.chunks[event.index] = event
+        case GrowthEnded():
+            growth.ended = True
+        case GrowthAbandoned():
+            growth.abandoned = True
 
 
 def grown(growths: Iterable[Growth], facts: Copies, store: str) -> Growth | None:

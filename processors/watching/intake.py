@@ -16,9 +16,10 @@ import structlog
 
 from processors.watching.comparing import Found, compare, same_file
 from processors.watching.fitting import unfit
+from processors.watching.growth import Growing
 from processors.watching.registering import BATCH, Registrar, SettledBy
 from processors.watching.scanning import hidden, wanted
-from processors.watching.settling import Look, State, Waiting, look_at, times
+from processors.watching.settling import FASTEST, Look, State, Waiting, look_at, times
 from processors.watching.threads import Threads
 from streams.paths import escape_path
 from streams.queries import KnownFile
@@ -46,8 +47,18 @@ _log = structlog.get_logger(__name__)
 class Intake:
     """The paths of one root that must be looked at."""
 
-    def __init__(self, settings: Settings, root: str, registrar: Registrar, threads: Threads, *, leases: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        root: str,
+        registrar: Registrar,
+        threads: Threads,
+        growing: Growing,
+        *,
+        leases: bool,
+    ) -> None:
         self._settings, self._root, self._registrar, self._threads = settings, root, registrar, threads
+        self._growing = growing
         self._extensions = tuple(settings.watch_extensions)
         self._leases = leases
         self._fresh: dict[str, bool] = {}
@@ -196,6 +207,7 @@ class Intake:
             there = known is not None and known.present
             if look.found is None or (there and same_file(known, look.found)):  # type: ignore[arg-type]
                 self._waiting.pop(relative, None)
+                self._growing.went(relative)
                 if look.state is State.GONE and there:
                     self._note_gone(relative)
                 elif look.state is State.FOLDER:
@@ -207,14 +219,19 @@ class Intake:
             waiting = self._waiting.setdefault(relative, Waiting())
             pause = waiting.judge(look, self._settings.watch_still_after, now=now, wall_ns=wall_ns)
             if pause:
-                waiting.due = now + pause * crowd
-                heapq.heappush(self._due, (waiting.due, relative))
+                self._wait_for(relative, waiting, now + pause * crowd)
+                if look.state is State.WRITTEN or (look.state is State.UNCLEAR and waiting.grew):
+                    self._growing.told(relative, look.found)
             else:
                 settled[relative], settled_by[relative] = look.found, waiting.settled_by
-                del self._waiting[relative]
         return settled, settled_by
 
+    def _wait_for(self, relative: str, waiting: Waiting, due: float) -> None:
+        waiting.due = due
+        heapq.heappush(self._due, (due, relative))
+
     async def _register(self, settled: dict[str, Found], settled_by: dict[str, SettledBy]) -> None:
+        settled = await self._finished(settled)
         if not settled:
             return
         index = self._registrar.index
@@ -231,6 +248,21 @@ class Intake:
             self.add(relative)
         for file in left:
             self.add(file.relative)
+
+    async def _finished(self, settled: dict[str, Found]) -> dict[str, Found]:
+        """The complete files of which nothing is on its way to a store any more; the others wait a little.
+
+        What is sent late must not be able to take the place of what the replication sends once the
+        file is registered.
+        """
+        unfinished = await self._growing.unfinished(settled) if settled else set()
+        now, _ = times()
+        for relative in settled:
+            if relative in unfinished and (waiting := self._waiting.get(relative)):
+                self._wait_for(relative, waiting, now + FASTEST)
+            else:
+                self._waiting.pop(relative, None)
+        return {relative: found for relative, found in settled.items() if relative not in unfinished}
 
     def _fits(self, relative: str) -> bool:
         reason = unfit(self._settings, self._root, relative)

@@ -12,7 +12,7 @@ from typing import Any
 from processors.watching.comparing import Found
 from streams.codec import Recorded
 from streams.collecting import garbage_uncollected
-from streams.events import FileMoved, FileRemoved, FileReturned, FileSettled, RowAdopted
+from streams.events import FileMoved, FileRemoved, FileReturned, FileSettled, RowAdopted, VideoOffloaded, VideoRestored
 from streams.queries import KnownFile
 
 
@@ -135,6 +135,11 @@ def refold(history: list[Recorded[Any]], relative: str) -> KnownFile | None:
                 file.present = True
             case FileRemoved():
                 file.removals, file.present = event.removal, False
+            case VideoOffloaded():
+                # Removed by us on purpose. What is put back has another inode: see `same_file`.
+                file.present, file.device, file.inode = False, 0, 0
+            case VideoRestored():
+                file.present = True
             case RowAdopted():
                 file.number = event.number
         if isinstance(event, FileSettled | FileMoved | FileReturned):

@@ -16,7 +16,7 @@ from typing import Literal
 
 import structlog
 
-from processors.watching.comparing import Changes, Found, Settle
+from processors.watching.comparing import Changes, Found, Settle, compare
 from processors.watching.fitting import unserved
 from processors.watching.knowing import Index, refold, unseen_file
 from processors.watching.patience import patiently
@@ -47,6 +47,9 @@ BATCH = 500
 
 UNDER_WAY = 2
 """Batches that wait for the log at once, where there are many."""
+
+IDENTITIES = 10
+"""Ids that are tried for one path at the most, where earlier ones belong to files that were moved away."""
 
 SPOKEN = 20
 """Files of one batch that are logged one by one; more are counted."""
@@ -92,6 +95,30 @@ class Registrar:
         steps = [self._returned(back.known, back.found) for back in changes.returned]
         steps += [self._removed(known, cause) for known in changes.removed]
         return again + await self._append(steps)
+
+    def expected(self, relative: str, found: Found) -> tuple[str, int] | None:
+        """The video and the revision that a file will be once it is registered, as far as is known here.
+
+        None where it is no new content: known as it is, or back again.
+        """
+        changes = compare(self.index.at, {relative: found})
+        if not changes.settled:
+            return None
+        [settle] = changes.settled
+        return self._id(settle), settle.revision
+
+    async def identify(self, relative: str, found: Found) -> tuple[str, int] | None:
+        """Like `expected`, and the log was asked whether that id belongs to a file elsewhere by now."""
+        for _ in range(IDENTITIES):
+            expected = self.expected(relative, found)
+            if expected is None or self.index.at(relative) is not None:
+                return expected
+            history = await patiently(lambda: self._log.history(expected[0]))  # noqa: B023
+            file = refold(history, relative)
+            if file is None:
+                return expected
+            self._take_in(file, relative, self._generations.get(relative, 0))
+        return None
 
     async def _settle(self, settled: list[Settle], settled_by: Mapping[str, SettledBy]) -> list[str]:
         """Number files and append them. While the log takes one batch, others are made ready."""
@@ -164,12 +191,19 @@ class Registrar:
         path = step.after.relative
         if step.before is not None:
             self.index.drop(step.before)
+        if step.before is None:
+            self._take_in(file, path, step.after.generation)
+        elif file is not None:
+            self.index.put(file)
+        return [path, *([step.before.relative] if step.before else []), *([file.relative] if file else [])]
+
+    def _take_in(self, file: KnownFile | None, path: str, generation: int) -> None:
+        """Take what the log says of the id that this generation of a path would have."""
         if file is not None:
             self.index.put(file)
-        if step.before is None and (file is None or file.relative != path):
-            # The id of this generation belongs to a file that lives elsewhere by now.
-            self._generations[path] = step.after.generation + 1
-        return [path, *([step.before.relative] if step.before else []), *([file.relative] if file else [])]
+        if file is None or file.relative != path:
+            # That id belongs to a file that lives elsewhere by now.
+            self._generations[path] = generation + 1
 
     async def _numbers(self, ids: list[str]) -> dict[str, int]:
         """Video → the number of its row in the legacy table, for videos that have none yet.

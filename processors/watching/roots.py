@@ -15,6 +15,7 @@ import structlog
 
 from processors.watching.asking import Questions
 from processors.watching.fitting import unfit_root
+from processors.watching.growth import GrowingOf, NoGrowth
 from processors.watching.holds import RootState
 from processors.watching.intake import Intake
 from processors.watching.knowing import Index
@@ -49,12 +50,21 @@ class WatchedRoot:
         root: str | os.PathLike[str],
         files: WatchedFiles,
         exclusive: Exclusive = nullcontext,
+        *,
+        growing: GrowingOf = NoGrowth,
+        paused: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """Raises SettingsError for a root whose path the catalogue could not hold."""
+        """Raises SettingsError for a root whose path the catalogue could not hold.
+
+        `growing` copies files that are still being written. While `paused` gives a reason, nothing
+        is registered, and the reason is told.
+        """
         self.root = OsPath(os.path.normpath(os.fspath(root)))
         if reason := unfit_root(self.root):
             raise SettingsError(f"{escape_path(self.root)} cannot be watched: {reason}")
         self._log, self._settings, self._files, self._exclusive = log, settings, files, exclusive
+        self._growing_of, self._paused = growing, paused
+        self._pause: str | None = None
         self._extensions = tuple(settings.watch_extensions)
         self._said = _log.bind(root=escape_path(self.root))
         self._wake = asyncio.Event()
@@ -82,6 +92,11 @@ class WatchedRoot:
             "are back or you answer: `spoolhouse held confirm` or `held reject`"
         )
 
+    @property
+    def waits(self) -> str | None:
+        """Why nothing is registered just now, in words."""
+        return f"{escape_path(self.root)} is not looked at: {self._pause}" if self._pause else None
+
     async def run(self) -> None:
         """Watch until cancelled."""
         async with self._exclusive():
@@ -93,7 +108,7 @@ class WatchedRoot:
                 listening = asyncio.create_task(self._listening.run()) if listens else None
                 try:
                     await self._prepare()
-                    async with asyncio.TaskGroup() as tasks:
+                    async with self._growing.running(), asyncio.TaskGroup() as tasks:
                         tasks.create_task(_ended(listening) if listening else self._listening.run())
                         tasks.create_task(self._work())
                 finally:
@@ -109,7 +124,8 @@ class WatchedRoot:
         """Everything as it was before the first run."""
         self._leases = leases = ignore_lease_breaks()
         self._registrar = Registrar(self._log, self._settings, self.root, Index())
-        self._intake = Intake(self._settings, self.root, self._registrar, self._threads, leases=leases)
+        self._growing = self._growing_of(self.root, self._registrar)
+        self._intake = Intake(self._settings, self.root, self._registrar, self._threads, self._growing, leases=leases)
         self._questions = Questions(self._log, self.root, self._registrar, self._intake)
         self._state = lambda: self._questions.state
         self._listening = Listening(self._settings, self.root, self._threads, self)
@@ -205,6 +221,9 @@ class WatchedRoot:
         while True:
             stop_if_cancelled()
             await self._wait()
+            if self._pausing():
+                await asyncio.sleep(ROOT_CHECK)
+                continue
             await self._check_root()
             await self._intake.step()
             await self._scan_folders()
@@ -234,6 +253,16 @@ class WatchedRoot:
         else:
             await asyncio.sleep(0)
         self._wake.clear()
+
+    def _pausing(self) -> bool:
+        """Whether nothing is to be registered; said once when it begins and once when it is over."""
+        reason = self._paused()
+        if reason and not self._pause:
+            self._said.warning("watching pauses: nothing is registered until that is over", reason=reason)
+        elif self._pause and not reason:
+            self._said.info("watching goes on")
+        self._pause = reason
+        return bool(reason)
 
     async def _check_root(self) -> None:
         now, _ = times()

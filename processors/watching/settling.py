@@ -126,7 +126,7 @@ def _seen(state: State, found: os.stat_result) -> Look:
 class Waiting:
     """A file that is not complete yet, and when to look again."""
 
-    __slots__ = ("_changed_ns", "_found", "_pause", "_since", "due", "settled_by")
+    __slots__ = ("_changed_ns", "_found", "_pause", "_since", "due", "grew", "settled_by")
 
     def __init__(self) -> None:
         self._found: Found | None = None
@@ -135,6 +135,8 @@ class Waiting:
         self._pause = FASTEST
         self.due = 0.0
         """When (monotonic) it is looked at next; a look planned for another time is outdated."""
+        self.grew = False
+        """It was longer at one look than at the one before."""
         self.settled_by: Literal["lease", "stillness", "scan"] = "lease"
 
     def judge(self, look: Look, still_after: float, *, now: float, wall_ns: int) -> float:
@@ -146,6 +148,7 @@ class Waiting:
         assert look.found is not None
         moved = (look.found, look.changed_ns) != (self._found, self._changed_ns)
         if moved:
+            self.grew = self.grew or (self._found is not None and look.found.size > self._found.size)
             self._found, self._changed_ns, self._since = look.found, look.changed_ns, now
         if look.state is State.FREE and look.found.size:
             age = wall_ns - look.changed_ns

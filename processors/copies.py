@@ -47,7 +47,7 @@ from streams.events import (
     VideoRestored,
     VideoStored,
 )
-from streams.paths import OsPath
+from streams.paths import OsPath, escape_path
 
 MANIFEST = "metadata.json"
 
@@ -241,7 +241,7 @@ def manifest_bytes(
     ]
     told = {
         "stream_id": stream.id,
-        "file_name": facts.stored_name,
+        "file_name": escape_path(facts.stored_name),
         "file_size": sum(part["size"] for part in parts),  # type: ignore[misc]
         "chunk_size": stream.chunk_size,
         "chunks": parts,

@@ -116,9 +116,10 @@ class S3Store:
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; see `ports.ObjectStore`."""
         for start in range(0, len(keys), DELETING):
-            async with asyncio.TaskGroup() as group:
-                for key in keys[start : start + DELETING]:
-                    group.create_task(self._remove(key))
+            removing = (self._remove(key) for key in keys[start : start + DELETING])
+            for error in await asyncio.gather(*removing, return_exceptions=True):
+                if error is not None:
+                    raise error
 
     async def _remove(self, key: str) -> None:
         try:

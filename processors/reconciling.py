@@ -18,6 +18,7 @@ import structlog
 
 from processors.adopting import Adopter
 from processors.storage.files import digest_of, is_held, sweep
+from processors.storage.offloads import Offload
 from processors.storage.receiving import INCOMING, temporary_path
 from processors.storage.sidecars import Sidecar, Sidecars
 from processors.storage.threads import in_thread
@@ -43,7 +44,7 @@ APPEND_WITHIN = 10.0
 """Seconds that a batch of them may take."""
 
 State = Literal["ready", "unknown", "lost"]
-"""Of a manifest's file: it lies there complete; cannot be told now; is not there."""
+"""Of a manifest's file: it lies there complete, or was given up on purpose; cannot be told now; is not there."""
 
 BATCH = 500
 """Events that are appended at once."""
@@ -138,12 +139,21 @@ class Reconciler:
     async def reappend_all(self) -> int:
         """Append every manifest's event again, for a log that lost its tail; returns how many it lacked.
 
-        Videos whose files are gone are left out. Raises LogUnavailableError: call it again then.
+        Videos whose files are gone are left out, but for those that were offloaded (watched ones
+        too): their notes hold all that is to be known. Raises LogUnavailableError: call it again then.
         """
-        there = (one for one in self._sidecars.all() if os.path.lexists(one.event.path))
-        added = await self._append(there)
+        # Notes first: a file that comes back meanwhile is met by its manifest, or by both, never by neither.
+        notes, added = self._offloaded(), 0
+        while note := await in_thread(next, notes, None):
+            placed = await self._log.append_all(note.events, timeout=APPEND_WITHIN)
+            added += sum(not one.duplicate for one in placed)
+        added += await self._append(one for one in self._sidecars.all() if os.path.lexists(one.event.path))
         _log.info("appended again what the log had lost of stored videos", count=added)
         return added
+
+    def _offloaded(self) -> Iterator[Offload]:
+        """Notes of videos whose files are not there: while one is, its video was not offloaded yet, or is back."""
+        return (note for note in self._sidecars.offloads.all() if not os.path.lexists(note.path))
 
     async def _append(self, sidecars: Iterator[Sidecar]) -> int:
         added = 0
@@ -168,6 +178,8 @@ class Reconciler:
                 held = is_held(temporary_path(path.parent, sidecar.video))
                 # Between the two looks a door may have given it its name.
                 status = _status(path)
+                if status is None and self._sidecars.offloads.has(sidecar.video):
+                    return "ready"  # given up on purpose: its manifest is as good as ever
                 if status is None:
                     # A folder without `.incoming` was never ours: what we know is mounted there is not.
                     return "unknown" if held or not (path.parent / INCOMING).is_dir() else "lost"

@@ -16,6 +16,7 @@ Everything here blocks: call it in threads.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,10 +27,11 @@ from typing import Any
 import orjson
 import structlog
 
-from processors.storage.files import write_durably
+from processors.storage.files import make_folder, write_durably
 from streams.codec import Recorded, decode, encode, timestamp
 from streams.events import (
     AttemptFailed,
+    ChunkDispatched,
     ChunkUploaded,
     DriveOffsetReached,
     DriveSessionOpened,
@@ -48,7 +50,7 @@ FORMAT = 1
 FOLDER = "offloaded"
 _SUFFIX = ".json"
 
-_MANY = (ChunkUploaded, DriveOffsetReached, DriveSessionOpened, AttemptFailed, EntryParked)
+_MANY = (ChunkUploaded, ChunkDispatched, DriveOffsetReached, DriveSessionOpened, AttemptFailed, EntryParked)
 _VERIFICATIONS = (ReplicaVerified, ReplicaDamaged, ReplicaRepaired)
 
 
@@ -67,6 +69,15 @@ class FileIdentity:
     def of(cls, status: os.stat_result) -> FileIdentity:
         """That of a file that was looked at."""
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino)
+
+    def same(self, other: FileIdentity) -> bool:
+        """Whether the other is this very file, untouched. Devices may have another number after a reboot."""
+        return (self.size, self.modified_ns, self.changed_ns, self.inode) == (
+            other.size,
+            other.modified_ns,
+            other.changed_ns,
+            other.inode,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,22 @@ class Offloads:
     def forget(self, video: str) -> None:
         """The file is at its place, or the video is not offloaded after all. Harmless to repeat."""
         self._path(video).unlink(missing_ok=True)
+
+    def lock(self) -> int | None:
+        """Be the only one who gives up files, or takes notes back, until the descriptor is closed.
+
+        None while another process is. Raises OSError.
+        """
+        make_folder(self.folder)
+        fd = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except OSError:
+            pass  # locks are not known here: the log's versions and the files' identities must do
+        return fd
 
     def _path(self, video: str) -> Path:
         return self.folder / f"{video}{_SUFFIX}"

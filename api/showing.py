@@ -104,3 +104,26 @@ def picture(video: Mapping[str, Any]) -> str:
     if video["width"]:
         return f"{video['width']}×{video['height']} {video['video_codec'] or ''}".rstrip()
     return "damaged" if video["damaged"] or video["probe_error"] else ""
+
+
+def copies(video: Mapping[str, Any]) -> Text:
+    """A video's copies in short: `s3 verified drive 40 %`."""
+    shown = Text()
+    for copy in video["replicas"]:
+        word, style = _COPY_WORDS[copy["state"]]
+        if copy["state"] == "started":
+            word = f"{copy['progress']} %"
+        elif copy["state"] == "complete" and copy["verified"]:
+            word = "verified"
+        shown.append(f"{', ' if shown else ''}{copy['replica']} ").append(word, style)
+    return shown
+
+
+_COPY_WORDS = {
+    "started": ("", "yellow"),
+    "complete": ("copied", "green"),
+    "failed": ("failed", "red"),
+    "damaged": ("damaged", "red"),
+    "abandoned": ("given up", "red"),
+    "outdated": ("outdated", "yellow"),
+}

@@ -9,6 +9,7 @@ import click
 from api.bootstrap import open_reading
 from api.handlers.videos import as_happening, as_video
 from api.showing import AS_JSON, console, length, picture, plain, print_json, run, size, table, when
+from projections.copy_queries import Copy
 from projections.queries import Video
 from streams.errors import NotFoundError, RejectedError
 from streams.settings import load_settings
@@ -30,10 +31,10 @@ def show(video: str, *, as_json: bool) -> None:
             facts.add_row(plain(name, "bold"), plain(value))
     happened = table("ver", "time", "what happened", "event", "by", "partition/position", right=("ver",))
     for row in history:
-        bad = "Failed" in row["type"] or "Parked" in row["type"]
+        bad = any(word in row["type"] for word in ("Failed", "Parked", "Damaged", "Abandoned"))
         happened.add_row(
-            plain(row["ver"]),
-            plain(when(row["time"])),
+            plain(row["ver"] if row["events"] == 1 else f"{row['ver']}–{row['last_ver']}"),
+            plain(when(row["last_time"])),
             plain(row["summary"], "red" if bad else ""),
             plain(row["type"], "dim"),
             plain(row["source"], "dim"),
@@ -73,4 +74,21 @@ def _facts(video: Video) -> list[tuple[str, Any]]:
         ("damaged", video["damaged"] or video["probe_error"]),
         ("parked", video["parked"]),
         ("same content as", video["duplicate_of"]),
+        *((f"copy ({copy['replica']})", _copy(copy)) for copy in video["replicas"]),
     ]
+
+
+def _copy(copy: Copy) -> str:
+    """What is known of one copy, in words."""
+    if copy["state"] == "started":
+        words = [f"under way, {copy['progress']} %"]
+    elif copy["state"] == "complete":
+        words = [f"complete since {when(copy['completed'])}"]
+    else:
+        words = [copy["state"]]
+    if copy["state"] == "outdated":
+        words.append("it is of content that was replaced since")
+    if copy["verified"]:
+        words.append(f"verified {when(copy['verified'])}{', every byte' if copy['verified_deep'] else ''}")
+    words += [text for text in (copy["fault"], copy["link"] or copy["store"], copy["target"]) if text]
+    return "; ".join(words)

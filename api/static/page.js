@@ -34,6 +34,32 @@ const picture = (video) => {
   return `${video.width} × ${video.height}${video.video_codec ? `, ${video.video_codec}` : ""}`;
 };
 
+// How each copy is, in a word, and what more is known of it.
+const places = { s3: "S3", drive: "Drive" };
+const conditions = {
+  started: ["copying", "busy"], complete: ["copied", "good"], failed: ["failed", "bad"], damaged: ["damaged", "bad"],
+  abandoned: ["given up", "bad"], outdated: ["outdated", "busy"],
+};
+const condition = (copy) => {
+  if (copy.state === "started") return [`copying ${copy.progress} %`, "busy"];
+  if (copy.state === "complete" && copy.verified) return ["verified", "good"];
+  return conditions[copy.state] ?? [copy.state, ""];
+};
+const aboutCopy = (copy) => [
+  copy.state !== "started" && copy.progress > 0 && copy.progress < 100 && `${copy.progress} % are there`,
+  copy.completed && `complete ${moment(copy.completed)}`,
+  copy.verified && `found whole ${moment(copy.verified)}${copy.verified_deep ? ", every byte read" : ""}`,
+  copy.state === "outdated" && "of content that was replaced since",
+  copy.fault, copy.replica === "s3" ? copy.store : null,
+].filter(Boolean).join("; ");
+
+function mark(copy) {
+  const [words, kind] = condition(copy);
+  const node = make("span", `${places[copy.replica] ?? copy.replica} ${words}`, `mark ${kind}`);
+  node.title = aboutCopy(copy);
+  return node;
+}
+
 const moment = (text) => (text ? text.replace("T", " ") : "");
 const doors = { upload: "upload", watch: "watched folder", download: "download" };
 
@@ -68,6 +94,8 @@ async function refreshVideos() {
     lastSeen = seen;
     const focused = document.activeElement?.dataset?.id;
     $("rows").replaceChildren(...found.videos.map(row));
+    // Where nothing is copied anywhere, a column for that says nothing.
+    $("videos").classList.toggle("uncopied", !found.videos.some((video) => video.replicas.length));
     if (focused) document.querySelector(`button[data-id="${CSS.escape(focused)}"]`)?.focus();
     $("empty").hidden = found.videos.length > 0;
     $("more").hidden = !found.next || shown >= 500;
@@ -79,14 +107,17 @@ async function refreshVideos() {
 
 function row(video) {
   const tr = document.createElement("tr");
-  if (!video.present) tr.className = "gone";
+  if (video.state === "removed") tr.className = "gone";
+  const copies = make("td", "", "copies");
+  copies.append(...video.replicas.map(mark));
   const name = document.createElement("td");
   const open = make("button", video.filename, "link");
   open.type = "button";
   open.dataset.id = video.id;
   open.addEventListener("click", () => show(video));
   name.append(open);
-  if (!video.present) name.append(make("span", "removed", "tag"));
+  if (video.state === "removed") name.append(make("span", "removed", "tag"));
+  if (video.state === "offloaded") name.append(make("span", "offloaded", "tag soft"));
   if (video.damaged || video.probe_error) name.append(make("span", "damaged", "tag"));
   if (video.duplicate_of) name.append(make("span", "duplicate", "tag"));
   tr.append(
@@ -95,6 +126,7 @@ function row(video) {
     make("td", picture(video), "tight"),
     make("td", length(video.duration), "tight number"),
     make("td", bytes(video.size_bytes), "tight number"),
+    copies,
     make("td", moment(video.created), "tight"),
   );
   return tr;
@@ -158,10 +190,25 @@ async function show(video) {
     ["Id", video.id], ["Path", video.path], ["Came in", `${moment(video.created)} by ${doors[video.door] ?? video.door}`],
     ["Size", video.size_bytes == null ? "" : `${bytes(video.size_bytes)} (${video.size_bytes.toLocaleString()} bytes)`],
     ["Length", length(video.duration)], ["Picture", picture(video)], ["Sound", video.audio_codec], ["Label", video.label],
-    ["Damaged", video.damaged || video.probe_error], ["Same content as", video.duplicate_of], ["SHA-256", video.sha256],
+    ["Damaged", video.damaged || video.probe_error], ["Given up", video.parked], ["Same content as", video.duplicate_of], ["SHA-256", video.sha256],
   ];
+  if (video.state === "offloaded") {
+    facts.splice(2, 0, ["Offloaded", `its copies are whole; \`spoolhouse restore ${video.id}\` fetches it back`]);
+  }
   for (const [name, value] of facts) {
     if (value) $("facts").append(make("dt", name), make("dd", value));
+  }
+  for (const copy of video.replicas) {
+    const told = make("dd");
+    told.append(mark(copy), aboutCopy(copy));
+    if (/^https:\/\//.test(copy.link ?? "")) {
+      const link = make("a", "open in Drive");
+      link.href = copy.link;
+      link.rel = "noopener noreferrer";
+      link.target = "_blank";
+      told.append(" ", link);
+    }
+    $("facts").append(make("dt", `Copy (${places[copy.replica] ?? copy.replica})`), told);
   }
   try {
     const { events } = await ask(`/api/videos/${encodeURIComponent(video.id)}/events`);
@@ -180,9 +227,9 @@ async function showLinked() {
 }
 
 function happening(event) {
-  const li = make("li", "", /Failed|Parked/.test(event.type) ? "bad" : "");
-  const when = make("time", `${moment(event.time)} · ${event.source}`);
-  when.dateTime = event.time;
+  const li = make("li", "", /Failed|Parked|Damaged|Abandoned/.test(event.type) ? "bad" : "");
+  const when = make("time", `${moment(event.last_time)} · ${event.source}${event.events > 1 ? ` · ${event.events} times since ${moment(event.time)}` : ""}`);
+  when.dateTime = event.last_time;
   const more = document.createElement("details");
   more.append(make("summary", event.type), make("pre", JSON.stringify(event.data, null, 2)));
   li.append(make("span", event.what), when, more);

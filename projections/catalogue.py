@@ -200,9 +200,10 @@ def _adopted(row: Row | None, recorded: Recorded[RowAdopted]) -> Row:
 
 
 def _offloaded(row: Row | None, _: Recorded[VideoOffloaded]) -> Row:
-    # A file that is put back has another inode: the watcher then goes by size and modification time.
-    watched = row is not None and row["device"] is not None
-    return {"state": "offloaded", **({"device": 0, "inode": 0} if watched else {})}
+    if row is None or row["device"] is None:
+        return {"state": "offloaded"}
+    # A watched file that is put back has another inode: the watcher then goes by size and modification time.
+    return {"state": "offloaded", "device": 0, "inode": 0, "removals": row["removals"] + 1}
 
 
 def _restored(_: Row | None, __: Recorded[VideoRestored]) -> Row:

@@ -87,6 +87,7 @@ class Questions:
         if self.state.open is None:
             await self._apply_old_answer(missing)
         at = self._registrar.index.at
+        missing = await self._registrar.unexplained(missing)
         missing = [file for file in self._unkept(missing) if at(file.relative) is file]
         ids = {file.id for file in missing}
         question = self.state.open

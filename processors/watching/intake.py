@@ -234,6 +234,7 @@ class Intake:
         settled = await self._finished(settled)
         if not settled:
             return
+        await self._registrar.restored(settled)
         index = self._registrar.index
         former = {
             file.relative: file

@@ -138,6 +138,7 @@ def refold(history: list[Recorded[Any]], relative: str) -> KnownFile | None:
             case VideoOffloaded():
                 # Removed by us on purpose. What is put back has another inode: see `same_file`.
                 file.present, file.device, file.inode = False, 0, 0
+                file.removals += 1
             case VideoRestored():
                 file.present = True
             case RowAdopted():
@@ -147,6 +148,11 @@ def refold(history: list[Recorded[Any]], relative: str) -> KnownFile | None:
             file.device, file.inode = event.device, event.inode
         file.ver = recorded.ver
     return file
+
+
+def offloaded(file: KnownFile) -> bool:
+    """Whether a file was removed by ourselves, on purpose (the catalogue says it the same way)."""
+    return not file.present and file.revision > 0 and file.device == file.inode == 0
 
 
 def unseen_file(id: str, relative: str, number: int, generation: int = 0) -> KnownFile:

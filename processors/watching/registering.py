@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import structlog
 
 from processors.watching.comparing import Changes, Found, Settle, compare
 from processors.watching.fitting import unserved
-from processors.watching.knowing import Index, refold, unseen_file
+from processors.watching.knowing import Index, offloaded, refold, unseen_file
 from processors.watching.patience import patiently
 from streams.codec import Recorded, recorded
 from streams.collecting import garbage_uncollected
@@ -50,6 +52,9 @@ UNDER_WAY = 2
 
 IDENTITIES = 10
 """Ids that are tried for one path at the most, where earlier ones belong to files that were moved away."""
+
+HISTORIES = 16
+"""Histories that are read side by side."""
 
 SPOKEN = 20
 """Files of one batch that are logged one by one; more are counted."""
@@ -119,6 +124,36 @@ class Registrar:
                 return expected
             self._take_in(file, relative, self._generations.get(relative, 0))
         return None
+
+    async def unexplained(self, missing: list[KnownFile]) -> list[KnownFile]:
+        """Those of the missing files that were not removed by ourselves, to make room.
+
+        Only asked of roots that opted in: it reads the history of each file that was written about.
+        """
+        if Path(self._root) not in self._settings.retention_watch or not missing:
+            return missing
+        await self._learn_anew(missing)
+        return [file for file in missing if (now := self.index.at(file.relative)) is None or now.present]
+
+    async def restored(self, relatives: Iterable[str]) -> None:
+        """Learn whether offloaded files at these paths were put back by ourselves."""
+        known = (self.index.at(relative) for relative in relatives)
+        await self._learn_anew([file for file in known if file and offloaded(file)])
+
+    async def _learn_anew(self, files: Sequence[KnownFile]) -> None:
+        """Fold those of the files again that something was written about since."""
+        versions = await patiently(lambda: self._log.versions([file.id for file in files]))
+        behind = [file for file, version in zip(files, versions, strict=True) if version != file.ver]
+        for start in range(0, len(behind), HISTORIES):
+            part = behind[start : start + HISTORIES]
+            histories = await asyncio.gather(*(patiently(partial(self._log.history, file.id)) for file in part))
+            for before, history in zip(part, histories, strict=True):
+                file = refold(history, before.relative)
+                if file is not None and _alike(file, before):
+                    before.ver = file.ver
+                elif file is not None:
+                    self.index.drop(before)
+                    self.index.put(file)
 
     async def _settle(self, settled: list[Settle], settled_by: Mapping[str, SettledBy]) -> list[str]:
         """Number files and append them. While the log takes one batch, others are made ready."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streams.codec import Recorded, recorded
-from streams.events import FileMoved, FileRemoved, FileReturned, FileSettled, RowAdopted
+from streams.events import FileMoved, FileRemoved, FileReturned, FileSettled, RowAdopted, VideoOffloaded, VideoRestored
 from streams.log import Log
 from streams.paths import unescape_path
 from streams.queries import KnownFile
@@ -68,6 +68,10 @@ class FoldedFiles:
                 file.device, file.inode = event.device, event.inode
             if isinstance(event, FileRemoved):
                 file.present, file.removals = False, event.removal
+            if isinstance(event, VideoOffloaded):
+                file.present, file.device, file.inode, file.removals = False, 0, 0, file.removals + 1
+            if isinstance(event, VideoRestored):
+                file.present = True
         newest: dict[str, KnownFile] = {}
         for id, file in videos.items():
             if roots[id] != root:

@@ -35,8 +35,8 @@ async def until(ask: Callable[[], Awaitable[Any]], *, timeout: float = 15.0) -> 
 class Watched:
     """A watched root and what the log says about it."""
 
-    def __init__(self, log: Log, settings: Settings, root: Path) -> None:
-        self.log, self.settings, self.root = log, settings, root
+    def __init__(self, log: Log, settings: Settings, root: Path, **options: Any) -> None:
+        self.log, self.settings, self.root, self.options = log, settings, root, options
         self.files = FoldedFiles(log)
         self.task: asyncio.Task[None] | None = None
 
@@ -47,7 +47,7 @@ class Watched:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[WatchedRoot]:
         """The source runs until the body ends."""
-        source = WatchedRoot(self.log, self.settings, self.root, self.files)
+        source = WatchedRoot(self.log, self.settings, self.root, self.files, **self.options)
         self.task = task = asyncio.create_task(source.run())
         try:
             yield source

@@ -13,10 +13,12 @@ from typing import Any
 import processors
 from api.connecting import redis_url
 from api.services import History, Services
+from processors.diskspace import DiskReports, Disks
 from processors.media.probing import open_prober
 from processors.ports import Drive, ObjectStore, Prober
 from processors.reconciling import Reconciler
 from processors.registry import Registry
+from processors.retention import Retention
 from processors.storage.drive import open_drive
 from processors.storage.stores import open_store
 from processors.uploads import UploadDoor
@@ -28,6 +30,7 @@ from projections.projection import OwnedElsewhereError, discover
 from projections.queries import Catalogue
 from projections.runner import Runner
 from projections.timeline import history
+from streams.background import running
 from streams.faust.hosting import hosted_by_faust
 from streams.gate import Restorer
 from streams.hosting import Host
@@ -154,6 +157,7 @@ class WorkerParts:
     """Made anew each time the gate opens: what they know of the past may have changed."""
     hosted: Hosted
     warnings: Callable[[], list[str]]
+    problems: Callable[[], list[str]] = list
 
 
 @asynccontextmanager
@@ -169,26 +173,46 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
         catalogue = Catalogue(database, log)
         reconciler = Reconciler(log, settings)
         registry = Registry(log, catalogue, [str(root) for root in settings.watch_roots])
+        disks = Disks(settings)
+        retention = Retention(log, catalogue, settings, copying.get(ObjectStore), copying.get(Drive))
 
         watched: list[WatchedRoot] = []
 
         def sources() -> list[Source]:
-            watched[:] = [WatchedRoot(log, settings, str(root), catalogue) for root in settings.watch_roots]
+            watched[:] = [
+                WatchedRoot(log, settings, str(root), catalogue, paused=disks.full) for root in settings.watch_roots
+            ]
             return [
                 Source("uploads", reconciler.run),
                 *(Source(f"watch:{escape_path(one.root)}", one.run) for one in watched),
+                Source("disk", DiskReports(log, disks).run),
+                *([Source("retention", retention.run)] if settings.retention_days is not None else []),
             ]
 
-        yield WorkerParts(
-            log=log,
-            projections=WorkerProjections(Runner(log, database, discover(settings)), database),
-            registry=registry,
-            restorers=(reconciler.reappend_all, registry.restore),
-            services={Prober: prober, Histories: log, Replicas: catalogue, **copying},
-            sources=sources,
-            hosted=hosted_by_faust,
-            warnings=lambda: [one.held for one in watched if one.held],
-        )
+        async with running(disks.run()):
+            yield WorkerParts(
+                log=log,
+                projections=WorkerProjections(Runner(log, database, discover(settings)), database),
+                registry=registry,
+                restorers=(reconciler.reappend_all, registry.restore),
+                services={Prober: prober, Histories: log, Replicas: catalogue, **copying},
+                sources=sources,
+                hosted=hosted_by_faust,
+                warnings=lambda: [*(one.held for one in watched if one.held), *disks.warnings()],
+                problems=disks.problems,
+            )
+
+
+@asynccontextmanager
+async def open_retention(settings: Settings) -> AsyncIterator[Retention]:
+    """Retention for the command line, beside a worker or without one. Raises StartError."""
+    async with (
+        open_log(settings, redis_url(settings)) as log,
+        open_database(settings) as database,
+        open_copying(settings) as copying,
+    ):
+        catalogue = Catalogue(database, log)
+        yield Retention(log, catalogue, settings, copying.get(ObjectStore), copying.get(Drive))
 
 
 @asynccontextmanager

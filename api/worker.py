@@ -51,7 +51,11 @@ async def run_worker(settings: Settings, *, only: Collection[str] = ()) -> None:
                     member,
                     hosts,
                     projections=parts.projections.told,
-                    problems=lambda: [*([gate.reason] if gate.reason else []), *parts.projections.problems()],
+                    problems=lambda: [
+                        *([gate.reason] if gate.reason else []),
+                        *parts.projections.problems(),
+                        *parts.problems(),
+                    ],
                     warnings=parts.warnings,
                 )
                 await stack.enter_async_context(

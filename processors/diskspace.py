@@ -69,10 +69,9 @@ class Disks:
         """As of the last look."""
         self._unseen: set[Path] = set()
 
-    @property
-    def full(self) -> bool:
-        """Whether one of them is below the hard mark."""
-        return any(disk.level == "hard" for disk in self.disks)
+    def full(self) -> str | None:
+        """Why nothing is taken in just now; None: there is room."""
+        return next(iter(self.problems()), None)
 
     def problems(self) -> list[str]:
         """What keeps us from taking anything in."""

@@ -21,6 +21,7 @@ from streams.errors import DependencyDownError, SpoolhouseError, TransientError
 from streams.events import (
     DriveUploadFailed,
     DriveUploadRequested,
+    DriveUploadStarted,
     Event,
     FileSettled,
     VideoStored,
@@ -44,9 +45,11 @@ async def drive(recorded: Recorded[Any], context: Context) -> AsyncIterator[Even
     facts = fold(await histories.history(recorded.subject))
     if not wanted(facts, recorded.event.revision):
         return
+    begun = facts.drive_copy() is not None
     try:
         async with open_source(facts) as source, aclosing(Copying(facts, source, context).run()) as events:
             async for event in events:
+                begun = begun or isinstance(event, DriveUploadStarted)
                 yield event
     except ChangedError as error:
         context.log.info("upload to Drive given up: another revision will follow", reason=str(error))
@@ -63,6 +66,7 @@ async def drive(recorded: Recorded[Any], context: Context) -> AsyncIterator[Even
                 door=facts.door or "upload",
                 episode=facts.episode + 1,
                 reason=reason(error),
+                begun=begun,
             )
             reach("drive.failure_told")
         raise

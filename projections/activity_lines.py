@@ -56,7 +56,8 @@ def _drive(event: Any) -> Lines:
     """People count these: each stands once for a Drive file, those of a failure once for an episode.
 
     A Drive file that turned out to differ is given up and another one begun: that start has a line
-    of its own, since every byte is sent again.
+    of its own, since every byte is sent again. So has a start that failed before Drive knew of any
+    file: bad credentials, say.
     """
     match event:
         case DriveUploadStarted():
@@ -70,7 +71,9 @@ def _drive(event: Any) -> Lines:
             return [("INFO", f"✓ Complete upload success: {event.filename} (Drive ID: {event.file_id}, Local: {path})")]
         case DriveUploadFailed():
             path = escape_path(event.path)
+            start = [] if event.begun else [("INFO", f"Starting Drive upload for: {event.filename}")]
             return [
+                *start,
                 ("ERROR", f"Drive upload failed for {event.filename}: {event.reason}"),
                 ("INFO", f"Video backup available at: {path}"),
                 ("WARNING", f"Drive upload failed but video is saved locally: {path}"),

@@ -499,6 +499,8 @@ class DriveUploadFailed(Event):
     episode: int
     """The how-manieth episode of failures for this video it is, from 1; a completed upload ends one."""
     reason: str
+    begun: bool = True
+    """Whether a file in Drive was begun before: else it failed at the very first step."""
 
     def step(self) -> str:
         """Each episode has a number."""

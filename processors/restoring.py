@@ -68,6 +68,9 @@ class Telling:
     """Something that a person who waits should know."""
 
 
+SILENT = Telling()
+
+
 @dataclass(frozen=True, slots=True)
 class Restored:
     """A file that is at its place, whole and durable."""
@@ -86,7 +89,7 @@ async def rebuild(
     target: Path,
     *,
     force: bool = False,
-    telling: Telling = Telling(),
+    telling: Telling = SILENT,
     appearing: Appearing = lambda _path, _inode: None,
     marks: Marks = NO_MARKS,
 ) -> Restored:

@@ -14,14 +14,18 @@ import processors
 from api.connecting import redis_url
 from api.services import History, Services
 from processors.diskspace import DiskReports, Disks
+from processors.growing import GrowingFiles
 from processors.media.probing import open_prober
 from processors.ports import Drive, ObjectStore, Prober
 from processors.reconciling import Reconciler
 from processors.registry import Registry
 from processors.retention import Retention
+from processors.storage.directory import DirectoryStore
 from processors.storage.drive import open_drive
+from processors.storage.s3 import open_s3
 from processors.storage.stores import open_store
 from processors.uploads import UploadDoor
+from processors.watching.growth import GrowingOf, NoGrowth
 from processors.watching.roots import WatchedRoot
 from projections import checkpoints
 from projections.checkpoints import CheckpointMovedError
@@ -82,6 +86,37 @@ async def open_rebuilding(settings: Settings) -> AsyncIterator[tuple[Log, Runner
     """The log and the projections, for the command that builds them anew."""
     async with open_log(settings, redis_url(settings)) as log, open_database(settings) as database:
         yield log, Runner(log, database, discover(settings))
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What the command line verifies, repairs and restores with."""
+
+    log: Log
+    catalogue: Catalogue
+    store: ObjectStore | None
+    drive: Drive | None
+
+
+@asynccontextmanager
+async def open_recovery(settings: Settings) -> AsyncIterator[Recovery]:
+    """The log, the catalogue and the copies. Each may be down; raises StartError where no Redis is to be found."""
+    async with (
+        open_log(settings, redis_url(settings)) as log,
+        open_database(settings) as database,
+        open_copying(settings) as copying,
+    ):
+        yield Recovery(log, Catalogue(database, log), copying.get(ObjectStore), copying.get(Drive))
+
+
+@asynccontextmanager
+async def open_bucket(settings: Settings) -> AsyncIterator[ObjectStore]:
+    """The bucket alone, to read from: it may be a directory anywhere, on the disk of the originals, too."""
+    if (settings.s3_endpoint or "").startswith("file:"):
+        yield DirectoryStore(settings)
+        return
+    async with open_s3(settings) as store:
+        yield store
 
 
 # ---------------------------------------------------------------- the worker
@@ -176,11 +211,14 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
         disks = Disks(settings)
         retention = Retention(log, catalogue, settings, copying.get(ObjectStore), copying.get(Drive))
 
+        store = copying.get(ObjectStore)
+        growing: GrowingOf = NoGrowth if store is None else partial(GrowingFiles, log, settings, store)
         watched: list[WatchedRoot] = []
 
         def sources() -> list[Source]:
             watched[:] = [
-                WatchedRoot(log, settings, str(root), catalogue, paused=disks.full) for root in settings.watch_roots
+                WatchedRoot(log, settings, str(root), catalogue, growing=growing, paused=disks.full)
+                for root in settings.watch_roots
             ]
             return [
                 Source("uploads", reconciler.run),
@@ -198,7 +236,10 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 services={Prober: prober, Histories: log, Replicas: catalogue, **copying},
                 sources=sources,
                 hosted=hosted_by_faust,
-                warnings=lambda: [*(one.held for one in watched if one.held), *disks.warnings()],
+                warnings=lambda: [
+                    *(said for one in watched for said in (one.held, one.waits) if said),
+                    *disks.warnings(),
+                ],
                 problems=disks.problems,
             )
 

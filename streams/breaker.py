@@ -26,21 +26,31 @@ class Breaker:
         self._trying = False
         self._changed = asyncio.Condition()
 
-    async def admit(self) -> None:
-        """Return when work may begin. Follow up with `succeeded`, `failed` or `abandoned`."""
-        if self.reason is None:
-            return
+    async def admit(self, unless: asyncio.Event | None = None) -> bool:
+        """Return when work may begin; follow up with `succeeded`, `failed` or `abandoned`.
+
+        False: it may not, and need not wait any longer, since `unless` is set (and `recheck` was called).
+        """
+        if not self._is_open():
+            return True
         async with self._changed:
-            while self.reason is not None:
+            while self._is_open():
+                if unless is not None and unless.is_set():
+                    return False
                 wait = self._retry_at - time.monotonic()
                 if wait <= 0 and not self._trying:
                     self._trying = True
-                    return
+                    return True
                 try:
                     async with asyncio.timeout(max(0.01, wait) if not self._trying else 5.0):
                         await self._changed.wait()
                 except TimeoutError:
                     continue
+        return True
+
+    async def recheck(self) -> None:
+        """Let those who wait see that their `unless` is set."""
+        await self._tell()
 
     async def succeeded(self) -> None:
         """The dependency answered: everyone may go on."""
@@ -75,6 +85,9 @@ class Breaker:
         if self._trying:
             self._trying = False
             await self._tell()
+
+    def _is_open(self) -> bool:
+        return self.reason is not None
 
     async def _tell(self) -> None:
         async with self._changed:

@@ -275,7 +275,9 @@ class Handling:
         while True:
             stop_if_cancelled()
             try:
-                await self.breaker.admit()
+                if not await self.breaker.admit(unless=self.draining):
+                    await self.suspects.stopped(event)
+                    return _End.LOST, "", None
                 if not await owned.kept():
                     await self.breaker.abandoned()
                     return _End.LOST, "", None

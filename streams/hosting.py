@@ -138,6 +138,7 @@ class Host:
             return
         self._stopping = True
         self.handling.draining.set()
+        await self.handling.breaker.recheck()  # what waits for a dependency would wait in vain
         await self.consumer.stop()
         await self._stop_feeding()
         await self.lanes.close(1.0)

@@ -228,6 +228,19 @@ async def test_one_tries_while_the_others_wait() -> None:
     assert breaker.reason is None
 
 
+async def test_whoever_wants_to_end_does_not_wait_for_what_is_down() -> None:
+    """A worker that stops gives its paused work back at once; while all is well nothing changes."""
+    breaker, stopping = Breaker("s3", first=60, longest=60), asyncio.Event()
+    await breaker.failed("gone", retry_after=60)
+    waiting = asyncio.create_task(breaker.admit(unless=stopping))
+    await asyncio.sleep(0)
+    stopping.set()
+    await breaker.recheck()
+    assert await asyncio.wait_for(waiting, 5) is False
+    await breaker.succeeded()
+    assert await breaker.admit(unless=stopping) is True
+
+
 async def test_a_crowd_that_fails_at_once_does_not_lengthen_the_pause() -> None:
     """Sixteen who were at work when it broke say one thing: the first try comes soon."""
     breaker = Breaker("s3", first=0.2, longest=60)

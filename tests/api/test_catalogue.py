@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import random
+from datetime import datetime
 from pathlib import Path
 
-from streams.events import FileSettled, VideoProbed
+from streams.events import Event, FileSettled, VideoProbed
 from streams.identity import watched_video_id
 from streams.log import new_event
 from streams.paths import OsPath
 from tests.api.running import Api
+from tests.projections.copying import Copied, Copying
+
+
+async def say(api: Api, subject: str, event: Event, source: str) -> None:
+    """Append what a processor would."""
+    await api.services.log.append(new_event(subject, event, source=source))
 
 
 async def watched(api: Api, relative: str, number: int, *, size: int = 5000) -> str:
@@ -166,3 +174,55 @@ async def test_a_long_list_is_streamed_whole(api: Api) -> None:
     assert answer.body["count"] == len(answer.body["videos"]) == 1800
     assert len({video["filename"] for video in answer.body["videos"]}) == 1800
     assert answer.body["total_size_mb"] == round(sum(range(1, 1801)) / 2**20, 2)
+
+
+async def test_copies_are_shown_with_each_video(every_api: Api, clip: Path) -> None:
+    """How far they are and where they lie; what is not copied yet can be asked for."""
+    api = every_api
+    copying = Copying(lambda *happened: say(api, *happened), random.Random(1))
+    done = Copied((await api.upload(clip, "one.mp4")).body["id"], name="one.mp4")
+    under_way = Copied((await api.upload(clip, "two.mp4")).body["id"])
+    await api.upload(clip, "three.mp4")
+    await copying.replicate(done)
+    await copying.verify(done, "s3")
+    await copying.drive(done)
+    await copying.begin(under_way)
+    await copying.chunks(under_way, 0, 1)
+    await api.settled()
+
+    shown = (await api.get(f"/api/videos/{done.id}")).body
+    s3, drive = shown["replicas"]
+    assert (s3["replica"], s3["state"], s3["progress"], s3["target"]) == ("s3", "complete", 100, done.stream)
+    assert datetime.fromisoformat(s3["verified"]).tzinfo is None
+    assert (drive["replica"], drive["verified"]) == ("drive", None)
+    assert drive["link"] == f"https://drive.google.com/file/d/{done.file_id}/view"
+
+    lacking = (await api.get("/api/videos?replica=s3&copied=no&sort=filename&order=asc")).body["videos"]
+    assert [video["filename"] for video in lacking] == ["three.mp4", "two.mp4"]
+    assert [(copy["state"], copy["progress"]) for copy in lacking[1]["replicas"]] == [("started", 57)]
+    copied = (await api.get("/api/videos?replica=drive&copied=yes")).body
+    assert [video["id"] for video in copied["videos"]] == [done.id]
+    answer = await api.get("/api/videos?replica=tape")
+    assert (answer.status, answer.body["success"]) == (400, False)
+
+    events = (await api.get(f"/api/videos/{done.id}/events")).body["events"]
+    assert [(one["type"], one["events"]) for one in events if one["type"] == "ChunkUploaded"] == [("ChunkUploaded", 4)]
+    assert "secret" not in str(events)
+
+
+async def test_what_was_offloaded_lies_there_no_more(every_api: Api, clip: Path) -> None:
+    """Lists, sums and information cover what lies there; the catalogue of every door still has it."""
+    api = every_api
+    copying = Copying(lambda *happened: say(api, *happened), random.Random(1))
+    one = Copied((await api.upload(clip, "one.mp4")).body["id"])
+    kept = (await api.upload(clip, "two.mp4")).body
+    await copying.offload(one)
+    await api.settled()
+    listed = (await api.get("/api/videos/list")).body
+    assert [Path(kept["local_backup"]).name] == [video["filename"] for video in listed["videos"]]
+    assert (await api.get("/api/videos/storage-stats")).body["video_count"] == 1
+    shown = (await api.get(f"/api/videos/{one.id}")).body
+    assert (shown["state"], shown["present"]) == ("offloaded", False)
+    assert (await api.get(f"/api/video-info/{shown['stored_name']}")).status == 404
+    offloaded = (await api.get("/api/videos?state=offloaded")).body["videos"]
+    assert [video["id"] for video in offloaded] == [one.id]

@@ -188,7 +188,7 @@ class Copying:
             await self.drive_reach(one, offset)
         await self.drive_complete(one)
 
-    async def drive_fail(self, one: Copied, reason: str = "the quota is used up") -> None:
+    async def drive_fail(self, one: Copied, reason: str = "the quota is used up", *, begun: bool = True) -> None:
         """An episode of failures begins."""
         one.episode += 1
         event = DriveUploadFailed(
@@ -198,6 +198,7 @@ class Copying:
             door=one.door,
             episode=one.episode,
             reason=reason,
+            begun=begun,
         )
         await self._say(one.id, event, "drive")
 

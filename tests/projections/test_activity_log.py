@@ -10,8 +10,12 @@ import pytest
 
 from projections.activity_log import KEPT_DAYS
 from streams.entries import NewEvent, new_event
+from streams.events import DiskSpaceLow, DiskSpaceRecovered
+from streams.identity import DISK
+from streams.paths import OsPath
 from streams.settings import Settings
 from tests.projections.conftest import World, applied, until, world_at
+from tests.projections.copying import PATH, Copied
 
 pytestmark = pytest.mark.usefixtures("local_time")
 
@@ -31,6 +35,79 @@ async def test_an_upload_has_the_lines_of_the_contract(world: World) -> None:
             "clip_1", "Ferien äöü_1"
         )
     )
+
+
+async def said(world: World) -> list[str]:
+    """The lines, without their times."""
+    return [line[22:] for line in (world.settings.logs / "video_uploads.log").read_text().splitlines()]
+
+
+async def test_the_way_to_drive_has_the_lines_of_the_contract(world: World) -> None:
+    """To the letter; resumes, sessions and chunks have none; other doors have none."""
+    one = Copied(await world.happenings.upload(1, adopted=True), name="Tutorial_video.mp4")
+    async with world.running("activity_log") as runner:
+        await world.happenings.copying.drive(one)
+        await world.happenings.copying.drive(Copied("11111111-0000-4000-8000-000000000001", door="watch"))
+        await world.happenings.copying.drive_fail(Copied("11111111-0000-4000-8000-000000000002", door="download"))
+        await applied(runner)
+        assert await said(world) == [
+            "INFO - Starting Drive upload for: Tutorial_video.mp4",
+            f"INFO - Drive upload successful: Tutorial_video.mp4 (ID: {one.file_id})",
+            f"INFO - Permissions set for: Tutorial_video.mp4 (ID: {one.file_id})",
+            f"INFO - ✓ Complete upload success: Tutorial_video.mp4 (Drive ID: {one.file_id}, Local: {PATH})",
+        ]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_failed_way_to_drive_is_told_once_for_an_episode(world: World, begun: bool) -> None:
+    """As people count it; where it failed before anything was begun, the start is told with it."""
+    one = Copied(await world.happenings.upload(1, adopted=True), name="lesson.mp4")
+    copying = world.happenings.copying
+    async with world.running("activity_log") as runner:
+        if begun:
+            await copying.drive_begin(one)
+        await copying.drive_fail(one, "Could not initialize Drive service", begun=begun)
+        for _ in range(3):
+            await copying.attempt_failed(one, "drive")
+        await applied(runner)
+    assert await said(world) == [
+        "INFO - Starting Drive upload for: lesson.mp4",
+        "ERROR - Drive upload failed for lesson.mp4: Could not initialize Drive service",
+        f"INFO - Video backup available at: {PATH}",
+        f"WARNING - Drive upload failed but video is saved locally: {PATH}",
+    ]
+
+
+async def test_another_file_in_drive_is_another_start(world: World) -> None:
+    """What arrived differed: every byte is sent again. An expired session is not another start."""
+    one = Copied(await world.happenings.upload(1, adopted=True))
+    copying = world.happenings.copying
+    async with world.running("activity_log") as runner:
+        await copying.drive_begin(one)
+        await copying.drive_session(one)
+        one.files = 2
+        await copying.drive(one)
+        await applied(runner)
+    assert [line for line in await said(world) if "Starting" in line] == [
+        "INFO - Starting Drive upload for: clip.mp4"
+    ] * 2  # fmt: skip
+
+
+async def test_disks_that_fill_up_are_warned_about(world: World) -> None:
+    """And said to have room again."""
+    async with world.running("activity_log") as runner:
+        for event in (
+            DiskSpaceLow(path=OsPath("/data"), free=3 * 2**29, limit=5 * 2**30, mark="low", warning=1),
+            DiskSpaceLow(path=OsPath("/data"), free=2**28, limit=2**29, mark="hard", warning=2),
+            DiskSpaceRecovered(path=OsPath("/data"), free=2**33, warning=3),
+        ):
+            await world.happenings.say(DISK, event)
+        await applied(runner)
+    assert await said(world) == [
+        "WARNING - Disk space low: 1.50 GB free at /data, less than 5.00 GB: make room soon",
+        "WARNING - Disk space low: 0.25 GB free at /data, less than 0.50 GB: uploads are refused and watching pauses",
+        "INFO - Disk space is enough again: 8.00 GB free at /data",
+    ]
 
 
 async def test_watched_files_have_a_file_a_day(

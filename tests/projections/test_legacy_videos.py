@@ -13,6 +13,7 @@ from projections.queries import Catalogue
 from streams.identity import adopted_row_id
 from streams.settings import Settings
 from tests.projections.conftest import World, applied, until, world_at
+from tests.projections.copying import Copied
 from tests.projections.happenings import ROOT
 
 pytestmark = pytest.mark.usefixtures("local_time")
@@ -219,3 +220,18 @@ async def _row(world: World, number: int, path: str, *, status: int) -> None:
         "INSERT INTO videos (id, main_dir, des_video_path, status, created_date, des_url) VALUES "
         f"({number}, '/old', '{path}', {status}, '2020-01-02 03:04:05', 'http://old/x')"
     )
+
+
+async def test_what_was_offloaded_is_not_there_for_those_who_follow_the_url(world: World) -> None:
+    """Status 0 while the file is elsewhere only, 1 when it is back; the row stays what it is otherwise."""
+    async with world.running("legacy_videos") as runner:
+        await world.happenings.reserve()
+        one = Copied((await world.happenings.settle("a.mp4")).id)
+        await applied(runner)
+        (before,) = await world.rows("videos")
+        await world.happenings.copying.offload(one)
+        await applied(runner)
+        assert await world.rows("videos") == [{**before, "status": 0}]
+        await world.happenings.copying.restore(one)
+        await applied(runner)
+        assert await world.rows("videos") == [before]

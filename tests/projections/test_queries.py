@@ -13,6 +13,7 @@ from projections.timeline import history
 from streams.errors import DependencyDownError, RejectedError
 from streams.paths import OsPath
 from tests.projections.conftest import World, applied
+from tests.projections.copying import Copied
 from tests.projections.happenings import ROOT, SINCE
 
 
@@ -172,6 +173,106 @@ async def test_the_sums_are_exact(world: World) -> None:
             StorageStat("upload", "present", 1, 5),
             StorageStat("watch", "present", 2, 47),
         ]
+
+
+async def test_what_was_offloaded_is_counted_by_itself(world: World) -> None:
+    """It lies there no more, and is not gone: no list, no sum of what lies there, until it is back."""
+    catalogue = Catalogue(world.database, world.log)
+    async with world.running("catalogue", "storage_stats") as runner:
+        one = Copied(await world.happenings.upload(1, size=5))
+        await world.happenings.upload(2, size=7)
+        await world.happenings.copying.offload(one)
+        await applied(runner)
+        found = await catalogue.get(one.id)
+        assert found is not None
+        assert found["state"] == "offloaded"
+        assert [row["id"] async for row in catalogue.files()] == [world.happenings.uploads[1]]
+        assert await catalogue.by_filename(found["stored_name"]) is None
+        assert (await catalogue.totals()).size == 7
+        assert await storage(world.database) == [
+            StorageStat("upload", "offloaded", 1, 5),
+            StorageStat("upload", "present", 1, 7),
+        ]
+        assert [row["id"] for row in (await catalogue.list(Filters(state="offloaded"))).videos] == [one.id]
+        await world.happenings.copying.restore(one)
+        await applied(runner)
+        assert await storage(world.database) == [StorageStat("upload", "present", 2, 12)]
+        assert (await catalogue.totals()).count == 2
+
+
+async def test_a_watcher_that_misses_an_offloaded_file_says_nothing_new(world: World) -> None:
+    """It stays offloaded; a file that is there again is present."""
+    catalogue = Catalogue(world.database, world.log)
+
+    async def states() -> tuple[str, list[StorageStat]]:
+        row = await catalogue.get(one.id)
+        assert row is not None
+        return row["state"], await storage(world.database)
+
+    async with world.running("catalogue", "storage_stats") as runner:
+        await world.happenings.reserve()
+        one = await world.happenings.settle("a.mp4", size=9)
+        await world.happenings.copying.offload(Copied(one.id))
+        await world.happenings.remove(one)
+        await applied(runner)
+        assert await states() == ("offloaded", [StorageStat("watch", "offloaded", 1, 9)])
+        await world.happenings.bring_back(one)
+        await applied(runner)
+        assert await states() == ("present", [StorageStat("watch", "present", 1, 9)])
+
+
+async def test_the_content_of_watched_files_is_known_once_they_are_copied(world: World) -> None:
+    """And equal content is noticed then; of replaced content nothing is known until it is copied, too."""
+    catalogue = Catalogue(world.database, world.log)
+    copying = world.happenings.copying
+
+    async def read(video: str) -> tuple[str | None, str | None]:
+        row = await catalogue.get(video)
+        assert row is not None
+        return row["sha256"], row["duplicate_of"]
+
+    async with world.running("catalogue") as runner:
+        await world.happenings.reserve()
+        upload = await world.happenings.upload(1, sha256="a" * 64)
+        one = await world.happenings.settle("a.mp4")
+        await copying.replicate(Copied(one.id), "a" * 64)
+        await copying.replicate(Copied(upload), "b" * 64)
+        await applied(runner)
+        assert await read(one.id) == ("a" * 64, upload)
+        assert await read(upload) == ("a" * 64, None)
+        await world.happenings.replace(one, 77)
+        await copying.complete(Copied(one.id), "a" * 64)
+        await applied(runner)
+        assert await read(one.id) == (None, None)
+        await copying.replicate(Copied(one.id, revision=2), "e" * 64)
+        await applied(runner)
+        assert await read(one.id) == ("e" * 64, None)
+
+
+async def test_a_processor_that_gave_up_is_noted_until_it_succeeds(world: World) -> None:
+    """Each by itself."""
+    catalogue = Catalogue(world.database, world.log)
+    one = Copied(await world.happenings.upload(1))
+    copying = world.happenings.copying
+
+    async def parked() -> str | None:
+        await applied(runner)
+        row = await catalogue.get(one.id)
+        assert row is not None
+        return row["parked"]
+
+    async with world.running("catalogue") as runner:
+        await copying.park(one, "probe", "it hangs\nand hangs")
+        await copying.park(one, "replicate")
+        await copying.park(one, "drive", "no quota")
+        assert await parked() == "probe: it hangs and hangs\nreplicate: 403 Forbidden\ndrive: no quota"
+        await copying.park(one, "replicate", "404")
+        await world.happenings.probed(one.id)
+        assert await parked() == "drive: no quota\nreplicate: 404"
+        await copying.drive(one)
+        assert await parked() == "replicate: 404"
+        await copying.replicate(one)
+        assert await parked() is None
 
 
 async def test_a_history_reads_like_one(world: World) -> None:

@@ -198,17 +198,21 @@ class _Copying:
             window(self.store, context.settings.chunks_in_flight, beat=context.beat, failed=failed) as sending,
             aclosing(self.original.chunks(self.facts.size, stream.chunk_size)) as chunks,
         ):
-            async for chunk in chunks:
-                context.beat()
-                await self._check_identity()
-                await self._take(chunk, sending)
-                del chunk
-                while sending.full or (context.draining.is_set() and not sending.empty):
-                    yield await self._oldest(sending)
-                    sending.told()
-                    reach("replicate.chunk_told")
-                if context.draining.is_set():
-                    raise DrainingError("the worker is stopping; this upload goes on elsewhere")
+            try:
+                async for chunk in chunks:
+                    context.beat()
+                    await self._check_identity()
+                    await self._take(chunk, sending)
+                    del chunk
+                    while sending.full or (context.draining.is_set() and not sending.empty):
+                        yield await self._oldest(sending)
+                        sending.told()
+                        reach("replicate.chunk_told")
+                    if context.draining.is_set():
+                        raise DrainingError("the worker is stopping; this upload goes on elsewhere")
+            except (_ChangedError, ShrunkError):
+                await sending.settle()  # what arrived after the others were removed would stay for ever
+                raise
             while not sending.empty:
                 yield await self._oldest(sending)
                 sending.told()

@@ -71,6 +71,12 @@ class Window:
         """The oldest is known to the log now."""
         self._waiting.popleft()
 
+    async def settle(self) -> None:
+        """Wait until nothing is on its way any more, whatever became of it."""
+        while busy := [one for one in self._waiting if not one.done()]:
+            await asyncio.wait(busy, timeout=BEAT)
+            self._beat()
+
     async def close(self) -> None:
         """Give up what is on its way."""
         for one in self._waiting:

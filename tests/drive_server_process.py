@@ -484,7 +484,10 @@ class Handler(BaseHTTPRequestHandler):
             "id": drive_id,
             "name": "Films of the house",
             "capabilities": {"canAddChildren": True, "canEdit": True, "canListChildren": True, "canShare": True},
-            "restrictions": {"domainUsersOnly": False, "driveMembersOnly": False},
+            "restrictions": {
+                "domainUsersOnly": "anyone" in self.state.configuration["forbidden_audiences"],
+                "driveMembersOnly": False,
+            },
         }
         self._reply(200, selected(told, self._fields() or "kind,id,name"))
 

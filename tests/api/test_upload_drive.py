@@ -379,10 +379,8 @@ def commands(server: RedisServer) -> int:
     return int(told.split(b"total_commands_processed:")[1].split()[0])
 
 
-async def test_wishes_that_cannot_be_met_are_refused_with_reasons(
-    configured: Callable[..., Settings], make_settings: Callable[..., Settings], clip: Path, api: Api
-) -> None:
-    """Unknown ids; a video that is not there any more."""
+async def test_wishes_for_what_is_not_there_are_refused(api: Api) -> None:
+    """404 for unknown ids, and for what is none."""
     unknown: Answer = await api.ask("POST", "/api/videos/00000000-0000-4000-8000-000000000000/drive/retry")
     assert (unknown.status, unknown.body["success"]) == (404, False)
     for strange in ("sys:disk", "x" * 500, "%FF"):

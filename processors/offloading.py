@@ -190,6 +190,9 @@ class Offloader:
             )
         for place in self.places:
             _require_complete(facts, place)
+        stream = facts.stream()
+        if self._store is not None and stream is not None and stream.store != self._store.label:
+            raise KeptError(f"its copy lies in {stream.store}, and not in {self._store.label}, which is configured now")
         return facts
 
     def _looked_at(self, facts: Copies) -> int:

@@ -21,7 +21,7 @@ from tests.servers import RedisServer
 
 REPOSITORY = Path(__file__).parents[2]
 
-UPLOADING = ("storage.", "upload.", "retry.")
+UPLOADING = ("storage.", "upload.", "retry.", "retention.")
 """Steps of the API's and of failing work; tests/processors/test_uploads.py and
 tests/faults/test_crash_points.py kill at each of them.
 """

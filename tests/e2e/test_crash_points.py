@@ -21,9 +21,9 @@ from tests.servers import RedisServer
 
 REPOSITORY = Path(__file__).parents[2]
 
-UPLOADING = ("storage.", "upload.", "retry.", "retention.")
-"""Steps of the API's and of failing work; tests/processors/test_uploads.py and
-tests/faults/test_crash_points.py kill at each of them.
+UPLOADING = ("storage.", "upload.", "retry.", "retention.", "replicate.")
+"""Steps of the API's, of failing work and of copying; tests/processors/test_uploads.py,
+tests/faults/test_crash_points.py and tests/faults/test_replicate_kills.py kill at each of them.
 """
 
 

@@ -167,7 +167,7 @@ async def test_a_steady_upload_may_take_longer_than_the_timeout(
     data = content(14 * 2**20)
     async with open_drive(of(drive_server, make_settings, drive_timeout=1.4)) as drive:
         _, uri = await opened(drive, data)
-        drive_server.inject("^PUT /upload", "slow", seconds_per_mib=0.15)
+        drive_server.inject("^PUT /upload", "slow", seconds=0.0, seconds_per_mib=0.15)
         began = time.monotonic()
         answer = await drive.send(uri, data, 0, len(data))
         assert isinstance(answer, DriveFile)

@@ -21,9 +21,10 @@ from tests.servers import RedisServer
 
 REPOSITORY = Path(__file__).parents[2]
 
-UPLOADING = ("storage.", "upload.", "retry.", "retention.", "replicate.")
+UPLOADING = ("storage.", "upload.", "retry.", "retention.", "replicate.", "drive.")
 """Steps of the API's, of failing work and of copying; tests/processors/test_uploads.py,
-tests/faults/test_crash_points.py and tests/faults/test_replicate_kills.py kill at each of them.
+tests/faults/test_crash_points.py, tests/faults/test_replicate_kills.py and
+tests/processors/test_drive.py kill at each of them.
 """
 
 

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from botocore.exceptions import CredentialRetrievalError
+
 from processors.ports import StoredObject
 from processors.storage import s3_errors
 from processors.storage.s3_client import CONNECTIONS, SHA256, new_client
@@ -25,25 +27,41 @@ DELETING = 16
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
+FINDING_CREDENTIALS = 20.0
+"""Seconds that the search for credentials may take: some of AWS's places are servers."""
+
+SUSPICIOUS = 3
+"""Failures of one object, while others succeed, after which the server is no longer taken to be down."""
+
+
 @asynccontextmanager
 async def open_s3(settings: Settings) -> AsyncIterator[S3Store]:
     """The store behind `s3_endpoint`, or Amazon's. Nothing is asked of it yet."""
-    async with AsyncExitStack() as stack:
-        yield S3Store(settings, stack)
+    store = S3Store(settings)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 class S3Store:
     """The ObjectStore that is a bucket; see `ports.ObjectStore`. Open it with `open_s3`."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
-        self._settings, self._stack = settings, stack
-        self._bucket = settings.bucket
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._bucket = settings, settings.bucket
         self._endpoint = settings.s3_endpoint or f"https://{self._bucket}.s3.amazonaws.com"
         self.label = f"s3://{self._bucket}" + (f" at {settings.s3_endpoint}" if settings.s3_endpoint else "")
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._opening, self._preparing = asyncio.Lock(), asyncio.Lock()
         self._client: Any = None
+        self._open = AsyncExitStack()
         self._seen = float("-inf")
+        self._suspects = _Suspects()
+
+    async def close(self) -> None:
+        """End every connection; a later request opens new ones."""
+        self._client, stack, self._open = None, self._open, AsyncExitStack()
+        await stack.aclose()
 
     async def prepare(self) -> None:
         """Make the bucket where it is missing; see `ports.ObjectStore`."""
@@ -68,7 +86,11 @@ class S3Store:
                 raise await self._explained(error, key) from error
             self._seen = float("-inf")
             await self.prepare()
-            reply = await self._call("put_object", key, **sent)
+            try:
+                reply = await self._request("put_object", **sent)
+            except s3_errors.ANY as again:
+                raise await self._explained(again, key) from again
+        self._suspects.succeeded(key)
         etag = _bare(reply.get("ETag"))
         if self._is_md5(reply, etag) and etag != md5:
             raise TransientError(f"S3 stored something else as {self._bucket}/{key}: its ETag is {etag}, not {md5}")
@@ -78,12 +100,11 @@ class S3Store:
         """An object's content; see `ports.ObjectStore`."""
         try:
             reply = await self._request("get_object", Key=key)
-            async with reply["Body"] as body:
-                content: bytes = await body.read()
         except s3_errors.ANY as error:
             if s3_errors.status_of(error) == 404:
                 return None
             raise await self._explained(error, key) from error
+        content: bytes = reply["Body"]
         return content
 
     async def head(self, key: str) -> StoredObject | None:
@@ -116,40 +137,46 @@ class S3Store:
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; see `ports.ObjectStore`."""
         for start in range(0, len(keys), DELETING):
-            removing = (self._remove(key) for key in keys[start : start + DELETING])
-            for error in await asyncio.gather(*removing, return_exceptions=True):
-                if error is not None:
+            removed = await asyncio.gather(
+                *(self._request("delete_object", Key=key) for key in keys[start : start + DELETING]),
+                return_exceptions=True,
+            )
+            for key, error in zip(keys[start:], removed, strict=False):
+                if isinstance(error, s3_errors.ANY):
+                    if s3_errors.status_of(error) != 404:
+                        raise await self._explained(error, key) from error
+                elif isinstance(error, BaseException):
                     raise error
 
-    async def _remove(self, key: str) -> None:
-        try:
-            await self._request("delete_object", Key=key)
-        except s3_errors.ANY as error:
-            if s3_errors.status_of(error) != 404:
-                raise await self._explained(error, key) from error
-
-    async def _call(self, operation: str, key: str, **parameters: Any) -> dict[str, Any]:
-        try:
-            return await self._request(operation, **parameters)
-        except s3_errors.ANY as error:
-            raise await self._explained(error, key) from error
-
     async def _request(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """One request; raises what botocore raises."""
+        """One request, its answer read whole; raises what botocore raises."""
         async with self._room:
-            client = self._client or await self._open()
-            reply: dict[str, Any] = await getattr(client, operation)(Bucket=self._bucket, **parameters)
+            client = self._client or await self._connected()
+            try:
+                reply: dict[str, Any] = await getattr(client, operation)(Bucket=self._bucket, **parameters)
+                if operation == "get_object":
+                    async with reply["Body"] as body:
+                        reply["Body"] = await body.read()
+            except s3_errors.ANY as error:
+                if s3_errors.concerns_credentials(error) and client is self._client:
+                    await self.close()  # a new client looks for credentials anew
+                raise
             return reply
 
-    async def _open(self) -> Any:
+    async def _connected(self) -> Any:
         async with self._opening:
             if self._client is None:
-                self._client = await self._stack.enter_async_context(new_client(self._settings))
+                try:
+                    async with asyncio.timeout(FINDING_CREDENTIALS):
+                        self._client = await self._open.enter_async_context(new_client(self._settings))
+                except TimeoutError:
+                    slow = f"no answer within {FINDING_CREDENTIALS:g} s"
+                    raise CredentialRetrievalError(provider="of this machine", error_msg=slow) from None
             return self._client
 
     async def _make_or_explain(self, error: BaseException) -> None:
         status = s3_errors.status_of(error)
-        if status == 403:
+        if status in {400, 401, 403}:
             # The answer to HEAD has no body: this one says why.
             try:
                 await self._request("list_objects_v2", MaxKeys=1)
@@ -167,14 +194,17 @@ class S3Store:
                 raise self._in_words(why, None) from why
 
     async def _explained(self, error: BaseException, key: str | None) -> SpoolhouseError:
-        """What to raise. A refusal may concern this object, or all of them: the bucket is asked."""
-        if s3_errors.status_of(error) == 403 and key is not None:
+        """What to raise: whether it concerns this object, or all of them, is not always in the answer."""
+        if key is not None and (s3_errors.status_of(error) == 403 or s3_errors.code_of(error) == "400"):
             self._seen = float("-inf")
             try:
                 await self.prepare()
             except DependencyDownError as all_of_them:
                 return all_of_them
-        return self._in_words(error, key)
+        raised = self._in_words(error, key)
+        if key is not None and isinstance(raised, DependencyDownError) and self._suspects.failed(key):
+            return TransientError(f"{raised} (again and again at {self._bucket}/{key}, while other objects pass)")
+        return raised
 
     def _in_words(self, error: BaseException, key: str | None) -> SpoolhouseError:
         return s3_errors.explained(
@@ -185,6 +215,28 @@ class S3Store:
         """Whether an ETag claims to be the MD5: it is another thing with customers' keys and in directory buckets."""
         own_keys = "kms" in str(reply.get("ServerSideEncryption", "")) or "SSECustomerAlgorithm" in reply
         return MD5.fullmatch(etag) is not None and not own_keys and not self._bucket.endswith("--x-s3")
+
+
+class _Suspects:
+    """Tells an object that the server fails at from a server that fails: else it would hold up all others for ever."""
+
+    LIMIT = 1000
+
+    def __init__(self) -> None:
+        self._successes = 0
+        self._failures: dict[str, tuple[int, int]] = {}  # how many, and how many successes there were at the first
+
+    def succeeded(self, key: str) -> None:
+        self._successes += 1
+        self._failures.pop(key, None)
+
+    def failed(self, key: str) -> bool:
+        """Whether this object alone is to blame."""
+        if len(self._failures) >= self.LIMIT:
+            self._failures.clear()
+        count, before = self._failures.get(key, (0, self._successes))
+        self._failures[key] = count + 1, before
+        return count + 1 >= SUSPICIOUS and self._successes - before >= SUSPICIOUS
 
 
 def _bare(etag: str | None) -> str:

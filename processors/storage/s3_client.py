@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,16 +13,20 @@ from urllib.parse import urlsplit
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import get_session
+from aiohttp.payload import Payload
 from aiohttp.resolver import ThreadedResolver
 from botocore.auth import AUTH_TYPE_MAPS, S3SigV4Auth
 from botocore.exceptions import ReadTimeoutError
 
 from streams.settings import Settings
 
-PIECE = 256 * 1024
+PIECE = 128 * 1024
 """Bytes of a body that are handed out at once: the progress that is watched."""
 
-UNSENT = 512 * 1024
+WORTH_ASKING = 1024 * 1024
+"""Bytes of a body from which on the server is asked beforehand whether it wants it."""
+
+UNSENT = 128 * 1024
 """Bytes that the kernel may hold unsent, so that what was handed out has nearly left."""
 
 CONNECTIONS = 64
@@ -72,29 +77,55 @@ def _config(settings: Settings) -> AioConfig:
 class _Session(AIOHTTPSession):  # type: ignore[misc]
     """Gives up a request whose body nobody takes: aiohttp watches for silence only once all of it is sent."""
 
+    continues = False
+    """Whether the server has ever answered 100 Continue."""
+    asks = True
+    """Whether it is asked to, so that a refusal comes before megabytes are sent in vain."""
+
     async def send(self, request: Any) -> Any:
-        body = request.body
-        if not isinstance(body, (bytes, bytearray)) or not body:
+        body = request.body.getvalue() if isinstance(request.body, io.BytesIO) else request.body
+        if not isinstance(body, bytes) or not body:
             return await super().send(request)
-        patience = self._timeout.sock_read
+        if (len(body) < WORTH_ASKING or not self.asks) and "Expect" in request.headers:
+            del request.headers["Expect"]
+        loop, patience = asyncio.get_running_loop(), self._timeout.sock_read
+        asked, taken = "Expect" in request.headers, False
+
+        def moved() -> None:
+            nonlocal taken
+            taken = True
+            watch.reschedule(loop.time() + patience)
+
         try:
             async with asyncio.timeout(patience) as watch:
-                request.body = _handed_out(body, watch, patience)
+                request.body = _Body(body, moved)
                 return await super().send(request)
         except TimeoutError as error:
+            if asked and not taken and not self.continues:
+                self.asks = False  # perhaps it does not know how to
             raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
         finally:
             request.body = body
+            self.continues = self.continues or (asked and taken)
 
 
-async def _handed_out(body: bytes | bytearray, watch: asyncio.Timeout, patience: float) -> AsyncIterator[memoryview]:
-    """A body in pieces; each one that is asked for is progress."""
-    loop = asyncio.get_running_loop()
-    view = memoryview(body)
-    for start in range(0, len(body), PIECE):
-        watch.reschedule(loop.time() + patience)
-        yield view[start : start + PIECE]
-    watch.reschedule(loop.time() + patience)
+class _Body(Payload):
+    """A body in pieces that may be sent again, and calls `moved` whenever one has gone out."""
+
+    _autoclose = True
+
+    def __init__(self, body: bytes, moved: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._size, self._moved = len(body), moved
+
+    async def write(self, writer: Any) -> None:
+        view = memoryview(self._value)
+        for start in range(0, len(view), PIECE):
+            await writer.write(view[start : start + PIECE])
+            self._moved()
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value, encoding, errors)
 
 
 class _Resolver(ThreadedResolver):
@@ -113,7 +144,7 @@ def _new_socket(address: Any) -> socket.socket:
     """A socket in which little lies unsent: else megabytes count as handed out that have not moved."""
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
-    made.setblocking(False)  # noqa: FBT003 - it takes it by position only
+    made.settimeout(0)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
     return made

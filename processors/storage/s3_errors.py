@@ -47,10 +47,13 @@ BAD_CREDENTIALS = frozenset(
         *("InvalidSecurity", "NotSignedUp", "AccountProblem", "InvalidClientTokenId"),
     }
 )
-FORBIDDEN = frozenset({"AccessDenied", "AllAccessDisabled", "Forbidden", "403"})
-THROTTLED = frozenset({"SlowDown", "ServiceUnavailable", "TooManyRequests", "TooManyRequestsException", "Throttling"})
+PASSING = frozenset(
+    {
+        *("SlowDown", "ServiceUnavailable", "TooManyRequests", "TooManyRequestsException", "Throttling"),
+        *("RequestTimeout", "OperationAborted"),
+    }
+)
 FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "StorageFull", "InsufficientStorage", "QuotaExceededException"})
-NOT_THERE = frozenset({"NoSuchKey", "NotFound", "404"})
 
 KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
@@ -65,6 +68,11 @@ def status_of(error: BaseException) -> int:
     if not isinstance(error, ClientError):
         return 0
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def concerns_credentials(error: BaseException) -> bool:
+    """Whether other credentials would help."""
+    return isinstance(error, WITHOUT_CREDENTIALS) or code_of(error) in BAD_CREDENTIALS
 
 
 def explained(error: BaseException, *, bucket: str, endpoint: str, timeout: float, key: str | None) -> SpoolhouseError:
@@ -85,7 +93,8 @@ def explained(error: BaseException, *, bucket: str, endpoint: str, timeout: floa
     if isinstance(error, BotoCoreError) and not hasattr(error, "kwargs"):
         return TransientError(f"S3: {error}")
     inner = error.kwargs.get("error") if isinstance(error, BotoCoreError) else error
-    why = f'Could not connect to the endpoint URL: "{endpoint}"' + (f" ({inner})" if inner else "")
+    reason = str(getattr(inner, "os_error", inner) or "")
+    why = f'Could not connect to the endpoint URL: "{endpoint}"' + (f" ({reason})" if reason else "")
     return DependencyDownError(NAME, why, retry_after=SOON)
 
 
@@ -102,7 +111,7 @@ def _answered(error: ClientError, bucket: str, key: str | None) -> SpoolhouseErr
     if code in FULL or status == 507:
         why = f"there is no room left for {place} ({code or status}): {said}"
         return DependencyDownError(NAME, why, retry_after=LATER, unreachable=False)
-    if code in THROTTLED or status >= 500 or status == 429:
+    if code in PASSING or status >= 500 or status == 429:
         why = f"it answers {status} {code}".rstrip() + (f": {said}" if said else "")
         return DependencyDownError(NAME, why, retry_after=_retry_after(error), unreachable=False)
     if key is None:

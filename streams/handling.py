@@ -330,13 +330,15 @@ class Handling:
         async with contextlib.aclosing(self._processor.handler(event, context)) as results:  # type: ignore[type-var]
             async for result in results:
                 reach("handle.before_append")
-                await self._append(event, owned, result, ordinals)
+                if await self._append(event, owned, result, ordinals):
+                    await self.suspects.progressed(event)
                 reach("handle.after_append")
                 self.beat()
 
     async def _append(
         self, cause: Recorded[Any], owned: Owned, result: Event | First, ordinals: Counter[tuple[str, str]]
-    ) -> None:
+    ) -> bool:
+        """Append what a processor yielded; False where it was in the log already."""
         first = isinstance(result, First)
         subject, event = (result.subject, result.event) if isinstance(result, First) else (cause.subject, result)
         key = (subject, event.step())
@@ -352,13 +354,14 @@ class Handling:
         )
         ordinals[key] += 1
         try:
-            await self._insist(new, owned)
+            return await self._insist(new, owned)
         except ConflictError:
             if not first:
                 raise
+            return False
 
-    async def _insist(self, new: NewEvent, owned: Owned) -> None:
-        """Append for as long as the partition is ours: Redis may be gone for a while.
+    async def _insist(self, new: NewEvent, owned: Owned) -> bool:
+        """Append for as long as the partition is ours: Redis may be gone for a while. False: it was there already.
 
         Raises FencedError where it is someone else's. Our own lease may have run out meanwhile and be
         ours again under another token: then what was done stands, and is appended under that.
@@ -367,7 +370,7 @@ class Handling:
         while True:
             stop_if_cancelled()
             try:
-                await self._log.append(new, timeout=2.0)
+                placed = await self._log.append(new, timeout=2.0)
             except LogUnavailableError:
                 await asyncio.sleep(FIRST_PAUSE)  # a full Redis refuses at once
             except FencedError:
@@ -375,7 +378,7 @@ class Handling:
                     raise
                 fenced, owned.lease.until = True, 0.0
             else:
-                return
+                return not placed.duplicate
             if not await owned.kept():
                 raise FencedError(f"partition {owned.partition:02d} is someone else's by now")
             if new.fence is not None:

@@ -32,7 +32,7 @@ class SettingAside:
     def __init__(
         self,
         retries: Retries,
-        append: Callable[[NewEvent, Owned], Awaitable[None]],
+        append: Callable[[NewEvent, Owned], Awaitable[object]],
         fence: Callable[[Owned], Fence],
     ) -> None:
         """`append` insists for as long as the partition is ours; `fence` is that of its lease as of now."""

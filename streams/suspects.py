@@ -1,8 +1,9 @@
 """Entries that may have killed a worker: their starts are counted, and they are begun one by one.
 
 A start is counted where an entry was delivered before and nobody knows what became of it; the count
-is forgotten when it comes to an end, good or bad. So a worker that dies leaves a count behind, and
-what has as many as an event has attempts is parked. Those that were at work beside the deadly one
+is forgotten when it comes to an end, good or bad, or further than before: a long upload that is
+killed a hundred times and goes on each time kills nobody. So a worker that dies leaves a count behind,
+and what has as many as an event has attempts is parked. Those that were at work beside the deadly one
 have counts, too: they are begun one after another, so that it dies alone.
 """
 
@@ -67,6 +68,11 @@ class Suspects:
         if place in self._begun:
             await self._retries.ended(*place)
             self._begun.discard(place)
+
+    async def progressed(self, entry: Placed) -> None:
+        """It came further than ever before: deaths until now were not of what it is, and count no more."""
+        with contextlib.suppress(LogUnavailableError):
+            await self.ended(entry)
 
     async def stopped(self, entry: Placed) -> None:
         """It was stopped on purpose, which is no death."""

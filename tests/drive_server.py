@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from tests.drive_server_state import DEFAULTS, State
+from tests.drive_emulator.state import DEFAULTS, State
 from tests.servers import START_TIMEOUT, Server
 
 Kind = Literal["service_account", "authorized_user", "token"]
@@ -34,7 +34,7 @@ same as Google's quickstart for Python writes it (`token.json`)."""
 class DriveServer(Server):
     """A Drive with two folders: one in someone's My Drive, one in a shared drive.
 
-    `configuration`: anything of `drive_server_state.DEFAULTS`, e.g. `service_account_quota=2**30`.
+    `configuration`: anything of `drive_emulator.state.DEFAULTS`, e.g. `service_account_quota=2**30`.
     """
 
     name = "drive"
@@ -139,7 +139,7 @@ class DriveServer(Server):
         self._ask("/__clear", {})
 
     def configure(self, **changes: Any) -> None:
-        """Change what it is (see `drive_server_state.DEFAULTS`), for good."""
+        """Change what it is (see `drive_emulator.state.DEFAULTS`), for good."""
         self._ask("/__configure", changes)
 
     def refuse_credentials(self, words: str | None = "Token has been expired or revoked.") -> None:
@@ -181,7 +181,7 @@ class DriveServer(Server):
         return self
 
     def _command(self) -> Sequence[str]:
-        program = Path(__file__).with_name("drive_server_process.py")
+        program = Path(__file__).with_name("drive_emulator")
         return [sys.executable, str(program), str(self.folder), str(self.port)]
 
     def _answers(self, connection: socket.socket) -> bool:

@@ -9,7 +9,7 @@ Nothing is fsynced: the page cache survives a killed process, and tests cut no p
     journal.jsonl        one line for each request
 
 A finished upload's bytes stay where they are: writing the file's metadata is the one step that
-makes it a file. Imported by path next to `drive_server_process.py`: nothing of ours is needed here.
+makes it a file.
 """
 
 from __future__ import annotations

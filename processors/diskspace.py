@@ -28,7 +28,7 @@ from streams.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
-LOOK = 5.0
+LOOK = 2.0
 """Seconds between two looks."""
 
 LEEWAY = 1.1

@@ -237,13 +237,13 @@ def _parked(row: Row | None, event: EntryParked, _: datetime) -> Change:
 
 
 def _verified(row: Row | None, event: ReplicaVerified, at: datetime) -> Change:
-    if row is None or row["target"] != event.target:
+    if row is None or not _is_of(row, event.target):
         return None
     return {**_whole(row), "verified": at, "verified_deep": event.deep}
 
 
 def _damaged(row: Row | None, event: ReplicaDamaged, _: datetime) -> Change:
-    if row is None or row["target"] != event.target:
+    if row is None or not _is_of(row, event.target):
         return None
     fault = "; ".join(event.faults) or f"{event.missing} missing, {event.wrong} wrong"
     state = row["state"] if row["completed"] is None else "damaged"
@@ -251,7 +251,12 @@ def _damaged(row: Row | None, event: ReplicaDamaged, _: datetime) -> Change:
 
 
 def _repaired(row: Row | None, event: ReplicaRepaired, _: datetime) -> Change:
-    return None if row is None or row["target"] != event.target else _whole(row)
+    return None if row is None or not _is_of(row, event.target) else _whole(row)
+
+
+def _is_of(row: Row, target: str) -> bool:
+    """Whether a look at a target is one at the copy that the row tells of."""
+    return bool(row["target"] == target) and row["state"] != "abandoned"
 
 
 def _whole(row: Row) -> Row:

@@ -195,7 +195,8 @@ class S3Store:
 
     async def _explained(self, error: BaseException, key: str | None) -> SpoolhouseError:
         """What to raise: whether it concerns this object, or all of them, is not always in the answer."""
-        if key is not None and (s3_errors.status_of(error) == 403 or s3_errors.code_of(error) == "400"):
+        vague = s3_errors.status_of(error) == 403 or s3_errors.code_of(error) == "400"
+        if key is not None and vague and not s3_errors.concerns_credentials(error):
             self._seen = float("-inf")
             try:
                 await self.prepare()

@@ -328,6 +328,7 @@ def _stream(
 
 def _drive(facts: Copies, event: Any) -> None:
     if isinstance(event, DriveUploadStarted):
+        facts.drive.pop(event.file_id, None)  # one that is begun again is the newest
         facts.drive[event.file_id] = DriveCopy(event.file_id, event.revision, event.filename)
         return
     copy = facts.drive.get(getattr(event, "file_id", ""))

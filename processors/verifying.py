@@ -154,27 +154,34 @@ async def write_down(log: Log, facts: Copies, checked: Sequence[Checked]) -> lis
     Where others wrote about the video meanwhile it is folded again, and results on copies that are
     no longer what was looked at are left out. Raises LogUnavailableError, ConflictError after some tries.
     """
+    told: dict[tuple[Replica, str], Checked] = {}
     for attempt in range(TRIES):
-        numbered = events_of(facts, _still_true(facts, checked))
+        waiting = [one for one in _still_true(facts, checked) if (one.replica, one.target) not in told]
+        numbered = events_of(facts, waiting)
         try:
             await _append(log, facts, [event for _, event in numbered])
         except ConflictError:
             if attempt == TRIES - 1:
                 raise
-            facts = fold(await log.history(facts.video))
+            history = await log.history(facts.video)
+            facts = fold(history)
+            there = [one.event for one in history]
+            told |= {(one.replica, one.target): one for one, event in numbered if event in there}
             continue
-        told = {(one.replica, one.target): one for one, _ in numbered}
-        return [told.get((one.replica, one.target), one) for one in checked]
-    raise AssertionError
+        told |= {(one.replica, one.target): one for one, _ in numbered}
+        break
+    return [told.get((one.replica, one.target), one) for one in checked]
 
 
 async def _append(log: Log, facts: Copies, events: Sequence[Event]) -> None:
-    """Append events one after the other at the version that the facts have. Raises ConflictError."""
+    """Append events one after the other at the version that the facts have.
+
+    Raises ConflictError, also where someone who verifies at the same time may have used the number.
+    """
     for number, event in enumerate(events):
         expected = facts.ver + number
         placed = await log.append(new_event(facts.video, event, source=SOURCE, expected=expected))
-        if placed.ver != expected + 1:
-            # Someone who verified at the same time has used the number.
+        if placed.duplicate:
             raise ConflictError(facts.video, expected, placed.ver)
 
 
@@ -215,9 +222,11 @@ def _completion(copy: Stream | DriveCopy) -> str:
 
 
 def _current_first(current: Any, copies: Iterable[Any]) -> list[Any]:
-    """The current copy whatever its state, and former ones that were completed."""
-    former = [one for one in copies if one is not current and one.completed is not None]
-    return [current, *former] if current is not None else former
+    """The current copy whatever its state, and of each former revision the newest that was completed."""
+    former = {one.revision: one for one in copies if one.completed is not None}
+    if current is None:
+        return list(former.values())
+    return [current, *(one for one in former.values() if one.revision != current.revision)]
 
 
 def _absent(facts: Copies, replica: Replica, deep: bool) -> Checked:

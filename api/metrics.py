@@ -60,6 +60,16 @@ class Metrics:
         self.videos = Gauge("spoolhouse_stored_videos", "Uploads that lie in storage.", registry=self.registry)
         self.bytes = Gauge("spoolhouse_stored_bytes", "Bytes of those.", registry=self.registry)
         self.free = Gauge("spoolhouse_storage_free_bytes", "Bytes left where uploads lie.", registry=self.registry)
+        self.disk_free = Gauge(
+            "spoolhouse_disk_free_bytes",
+            "Bytes left on the disks that are written to.",
+            ["folder"],
+            registry=self.registry,
+        )
+        self.offloaded = Gauge(
+            "spoolhouse_offloaded_videos", "Videos whose local copy was given up.", registry=self.registry
+        )
+        self.offloaded_bytes = Gauge("spoolhouse_offloaded_bytes", "Bytes of those.", registry=self.registry)
         self.ready = Gauge("spoolhouse_ready", "1 while /readyz answers 200.", registry=self.registry)
         labels = ["group"]
         self.lag = Gauge("spoolhouse_group_lag", "Entries a group has not seen.", labels, registry=self.registry)

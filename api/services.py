@@ -83,8 +83,8 @@ class Catalogue(Protocol):
     def files(self, door: str | None = ...) -> AsyncIterator[Video]:
         """All that lies there, oldest first."""
 
-    async def totals(self, door: str | None = ...) -> Totals:
-        """How much lies there."""
+    async def totals(self, door: str | None = ..., *, state: str = ...) -> Totals:
+        """How much lies there, or is in another state."""
 
 
 class History(Protocol):

@@ -72,11 +72,20 @@ class Retention:
         self._offloader = partial(Offloader, log, settings, store, drive)
         self._said: dict[str, str] = {}
 
+    def misnamed(self) -> str | None:
+        """What is wrong with the roots that opted in, in words: one that no one watches is a slip, most likely."""
+        strange = [one for one in self._settings.retention_watch if one not in self._settings.watch_roots]
+        if not strange:
+            return None
+        return f"SPOOLHOUSE_RETENTION_WATCH names {', '.join(map(str, strange))}, which is not watched"
+
     async def run(self) -> None:
         """Look for ever, every `retention_interval`; the source of a worker where `retention_days` is set."""
         days = self._settings.retention_days
         if days is None:
             raise ValueError("retention runs by itself only where retention_days is set")
+        if reason := self.misnamed():
+            _log.warning(reason)
         while True:
             stop_if_cancelled()
             pause = self._settings.retention_interval

@@ -163,9 +163,9 @@ class Catalogue:
             if (cursor := page.cursor) is None:
                 return
 
-    async def totals(self, door: str | None = "upload") -> Totals:
-        """How much lies there, of one door or of all. One indexed look at the storage statistics."""
-        conditions = [storage_stats.c.state == "present"]
+    async def totals(self, door: str | None = "upload", *, state: str = "present") -> Totals:
+        """How much lies there (or is `offloaded`, …), of one door or of all. One indexed look at the statistics."""
+        conditions = [storage_stats.c.state == state]
         if door is not None:
             conditions.append(storage_stats.c.door == door)
         query = select(func.sum(storage_stats.c.videos), func.sum(storage_stats.c.bytes)).where(*conditions)

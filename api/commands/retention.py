@@ -65,6 +65,8 @@ async def _retention(
     """Every outcome, and what ended it early where something did."""
     found: list[Outcome] = []
     async with open_retention(settings) as retention:
+        if reason := retention.misnamed():
+            click.echo(f"Note: {reason}.", err=True)
         try:
             async for one in retention.look(days, dry_run=dry_run):
                 tell(one)

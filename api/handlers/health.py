@@ -15,6 +15,8 @@ from api.formats import json_answer
 from api.metrics import METRICS
 from api.readiness import READINESS
 from api.services import SERVICES
+from processors.diskspace import folders_of
+from processors.storage.disk import space
 from streams.errors import DependencyDownError, LogUnavailableError
 from streams.inspecting import group_partitions, totals
 
@@ -41,6 +43,9 @@ async def metrics(request: web.Request) -> web.Response:
         stored = await services.catalogue.totals("upload")
         figures.videos.set(stored.count)
         figures.bytes.set(stored.size)
+        offloaded = await services.catalogue.totals(None, state="offloaded")
+        figures.offloaded.set(offloaded.count)
+        figures.offloaded_bytes.set(offloaded.size)
 
     async def groups() -> None:
         figures.groups(totals(await group_partitions(services.log, timeout=SCRAPE_WITHIN)))
@@ -56,4 +61,7 @@ async def metrics(request: web.Request) -> web.Response:
     figures.ready.set(report.ready)
     with contextlib.suppress(OSError):
         figures.free.set(shutil.disk_usage(services.settings.uploads).free)
+    for folder in folders_of(services.settings):
+        with contextlib.suppress(OSError):
+            figures.disk_free.labels(str(folder)).set(space(folder).free)
     return web.Response(body=figures.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -37,6 +38,12 @@ from tests.swift import SwiftServer
 WHOLE = "its copy is whole in the object store"
 
 MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> str:
+    """One for all of them: it takes Swift its time to make one, and no two videos share an object."""
+    return f"retention-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture

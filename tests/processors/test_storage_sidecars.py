@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from processors.storage.offloads import FileIdentity, Offload
 from processors.storage.sidecars import Sidecar, Sidecars
+from streams.codec import Recorded
 from streams.entries import new_event
-from streams.events import VideoStored
+from streams.events import ChunkUploaded, ReplicaVerified, VideoOffloaded, VideoStored
 from streams.paths import OsPath
 
 
@@ -94,6 +97,60 @@ def test_a_manifest_cut_at_any_byte_is_never_half_believed(tmp_path: Path) -> No
     for length in range(0, len(data), 7):
         path.write_bytes(data[:length])
         assert sidecars.pending() == []
+
+
+def a_note(video: str, path: Path) -> Offload:
+    """The note of a video that lay at `path`."""
+    stored = replace(a_sidecar().event, path=OsPath(str(path)))
+    at = datetime(2024, 11, 12, 14, 30, tzinfo=UTC)
+    history = [
+        Recorded(0, number, f"id-{number}", type(event).__name__, video, number, at, "test", None, "id-1", event)
+        for number, event in enumerate((stored, _verified(1), _verified(2), _verified(3), _chunk()), start=1)
+    ]
+    event = VideoOffloaded(revision=1, path=OsPath(str(path)), size=3, replicas=("s3",), offload=1)
+    offloaded = new_event(video, event, source="retention", expected=5)
+    return Offload.of(OsPath(str(path)), FileIdentity(3, 1, 2, 3, 4), history, offloaded)
+
+
+def _verified(number: int) -> ReplicaVerified:
+    return ReplicaVerified(replica="s3", revision=1, target="ab", verification=number, deep=False, objects=1, size=3)
+
+
+def _chunk() -> ChunkUploaded:
+    return ChunkUploaded(revision=1, stream_id="ab", index=0, offset=0, size=3, sha256="00", etag="x")
+
+
+def test_the_note_of_an_offloaded_video_tells_all_but_what_there_is_much_of(tmp_path: Path) -> None:
+    """With ids, times and sources; without chunks and older verifications."""
+    offloads, video = Sidecars(tmp_path).offloads, str(uuid.uuid4())
+    note = a_note(video, tmp_path / "a\udcff.mp4")
+    offloads.write(note)
+    read = offloads.read(video)
+    assert read is not None
+    assert (read.path, read.file) == (note.path, note.file)
+    assert [type(one.event).__name__ for one in read.events] == [
+        "VideoStored", "ReplicaVerified", "ReplicaVerified", "VideoOffloaded",
+    ]  # fmt: skip
+    assert [(one.id, one.time, one.corr) for one in read.events[:-1]] == [
+        (one.id, one.time, one.corr) for one in note.events[:-1]
+    ]
+    assert (read.events[-1].id, read.events[-1].expected) == (note.events[-1].id, None)
+    assert offloads.videos() == [video]
+    offloads.forget(video)
+    offloads.forget(video)
+    assert (offloads.has(video), offloads.read(video), list(offloads.all())) == (False, None, [])
+
+
+def test_a_torn_note_is_said_and_overlooked(tmp_path: Path) -> None:
+    """Whole or nothing."""
+    offloads, video = Sidecars(tmp_path).offloads, str(uuid.uuid4())
+    offloads.write(a_note(video, tmp_path / "a.mp4"))
+    path = offloads.folder / f"{video}.json"
+    data = path.read_bytes().rstrip()
+    for length in range(0, len(data), 29):
+        path.write_bytes(data[:length])
+        assert offloads.read(video) is None
+    assert list(offloads.all()) == []
 
 
 def test_nothing_there_is_nothing_wrong(tmp_path: Path) -> None:

@@ -148,10 +148,28 @@ def _tell_choices(settings: Settings, say: Say) -> None:
     else:
         say(f"catalogue  {shown(url.replace('+aiomysql', ''))}")
     say(f"storage    {settings.uploads}")
-    say("Drive      not configured")
-    say("S3         not configured")
+    say(f"Drive      {_drive_choice(settings)}")
+    say(f"S3         {_store_choice(settings)}")
     for root in settings.watch_roots:
         say(f"watched    {root}")
+
+
+def _drive_choice(settings: Settings) -> str:
+    if not settings.drive_configured:
+        return "not configured"
+    if settings.drive_credentials_file is None:
+        return "DRIVE_FOLDER_ID without credentials.json: uploads will say so"
+    if settings.drive_folder_id is None:
+        return f"{settings.drive_credentials_file} without DRIVE_FOLDER_ID: uploads will say so"
+    return f"folder {settings.drive_folder_id}"
+
+
+def _store_choice(settings: Settings) -> str:
+    if not settings.s3_configured:
+        return "not configured"
+    if (settings.s3_endpoint or "").startswith("file:"):
+        return f"{(settings.s3_endpoint or '').rstrip('/')}/{settings.bucket}"
+    return f"s3://{settings.bucket}" + (f" at {settings.s3_endpoint}" if settings.s3_endpoint else "")
 
 
 def _environment(settings: Settings, ports: tuple[int, ...], redis_url: str) -> dict[str, str]:

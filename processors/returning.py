@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,6 @@ class _Appearing:
 
 
 def _set_time(path: Path, modified: datetime) -> None:
-    nanoseconds = round((modified.astimezone(UTC) - datetime.fromtimestamp(0, UTC)).total_seconds() * 1e6) * 1000
+    nanoseconds = (modified - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1) * 1000
     with contextlib.suppress(FileNotFoundError):
         os.utime(path, ns=(nanoseconds, nanoseconds), follow_symlinks=False)

@@ -20,6 +20,7 @@ import aiohttp
 
 from api.children import Child, keep_running
 from api.embedded_redis import EmbeddedRedis
+from processors.storage.directory import refuse_no_replica
 from streams.connections import shown
 from streams.errors import StartError
 from streams.settings import Settings
@@ -40,6 +41,7 @@ async def supervise(settings: Settings, *, demo: bool = False, say: Say = print)
     stopping, hurry = asyncio.Event(), asyncio.Event()
     with _heeded(stopping, hurry), _only_one(settings.data):
         make_folders(settings)
+        refuse_no_replica(settings)
         ports = tuple(_free_port(settings.host, port) for port in settings.port)
         came_up = asyncio.Event()
         async with _log_for(settings, came_up, say) as (redis_url, tasks):

@@ -32,10 +32,16 @@ GIVEN_UP = 86_400.0
 @asynccontextmanager
 async def open_directory(settings: Settings) -> AsyncIterator[DirectoryStore]:
     """The store in the folder that `s3_endpoint` names. Raises StartError where originals lie on its disk."""
-    store = DirectoryStore(settings)
-    if (reason := await in_thread(store.no_replica)) is not None:
-        raise StartError(f"{reason}. Name a folder on another disk (SPOOLHOUSE_S3_ENDPOINT)")
-    yield store
+    await in_thread(refuse_no_replica, settings)
+    yield DirectoryStore(settings)
+
+
+def refuse_no_replica(settings: Settings) -> None:
+    """Raise StartError where `s3_endpoint` is a folder on the disk of originals."""
+    if (settings.s3_endpoint or "").startswith("file:"):
+        reason = DirectoryStore(settings).no_replica()
+        if reason is not None:
+            raise StartError(f"{reason}. Name a folder on another disk (SPOOLHOUSE_S3_ENDPOINT)")
 
 
 class DirectoryStore:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ from streams.paths import OsPath, escape_path
 from streams.settings import Settings
 
 SOURCE = "restore"
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +71,17 @@ async def put_back(
     wanted: Wanted,
     replica: Replica,
     *,
+    asked_for: Path | None = None,
     force: bool = False,
     telling: Telling = SILENT,
 ) -> Returned:
     """Restore a video's file to its place; the log learns that it is back where it was offloaded.
 
-    Raises what `home_of` and `rebuild` raise, LogUnavailableError before anything is done.
+    `asked_for`: a person named that very place (of a watched file that was offloaded, say). Raises what `home_of` and `rebuild` raise, LogUnavailableError before anything is done.
     """
     history = await log.history(video)
     facts = fold(history)
-    home = home_of(facts, settings)
+    home = asked_for or home_of(facts, settings)
     sidecars = Sidecars(settings.sidecars)
     with partfile.disk_errors(home):
         await in_thread(make_folder, home.parent)
@@ -87,7 +90,7 @@ async def put_back(
         home,
         force=force,
         telling=telling,
-        appearing=_Appearing(sidecars, video, history),
+        appearing=_Appearing(sidecars, facts, history),
         marks=Marks.of(settings),
     )
     try:
@@ -120,22 +123,24 @@ class _Appearing:
     """Sees to it that the file is explained before it is seen: else it would be adopted as another video."""
 
     sidecars: Sidecars
-    video: str
+    facts: Copies
     history: Sequence[Recorded[Any]]
 
     def __call__(self, path: Path, inode: int) -> None:
-        stored = [one for one in self.history if isinstance(one.event, VideoStored)]
-        if stored:
-            _set_time(partfile.part_path(path), stored[-1].event.modified_at)
-        if self.sidecars.get(self.video) is None:
-            self.sidecars.restore(self.video)
-        if self.sidecars.get(self.video) is None and stored:
-            first = stored[-1]
-            self.sidecars.write(Sidecar(self.video, first.id, first.source, first.event, inode))
-        self.sidecars.mark_logged(self.video)
+        part, video = partfile.part_path(path), self.facts.video
+        stored = next((one for one in reversed(self.history) if isinstance(one.event, VideoStored)), None)
+        if stored is None:
+            # By its times a watcher knows a file that it saw before.
+            _set_time(part, self.facts.modified_ns or time.time_ns())
+            return
+        _set_time(part, (stored.event.modified_at - EPOCH) // timedelta(microseconds=1) * 1000)
+        if self.sidecars.get(video) is None:
+            self.sidecars.restore(video)
+        if self.sidecars.get(video) is None:
+            self.sidecars.write(Sidecar(video, stored.id, stored.source, stored.event, inode))
+        self.sidecars.mark_logged(video)
 
 
-def _set_time(path: Path, modified: datetime) -> None:
-    nanoseconds = (modified - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1) * 1000
+def _set_time(path: Path, nanoseconds: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.utime(path, ns=(nanoseconds, nanoseconds), follow_symlinks=False)

@@ -98,7 +98,8 @@ async def _restore(settings: Settings, start: str, output: Path | None, origin: 
             if facts.door is None or facts.path is None:
                 raise NotFoundError(f"Nothing is known of a file of video {video}.{_without_log(settings)}")
             target = home_of(facts, settings) if output is None else _target(output, facts)
-            await _from_any(at_hand, settings, facts, target, origin, home=output is None, force=force)
+            home = output is None or (facts.state == "offloaded" and str(target) == facts.path)
+            await _from_any(at_hand, settings, facts, target, origin, home=home, force=force)
     except (LogUnavailableError, StartError) as error:
         raise SpoolhouseError(f"{error}{_without_log(settings)}") from error
 
@@ -167,7 +168,9 @@ async def _one(
             restored = await rebuild(wanted, target, force=force, telling=telling)
             unlogged = None
         else:
-            returned = await put_back(at_hand.log, settings, video, wanted, replica, force=force, telling=telling)
+            returned = await put_back(
+                at_hand.log, settings, video, wanted, replica, asked_for=target, force=force, telling=telling
+            )
             restored, unlogged = returned.restored, returned.unlogged
     click.echo(told(restored, wanted.origin))
     if unlogged is not None:

@@ -22,7 +22,9 @@ from processors.returning import home_of, put_back
 from processors.storage.partfile import SUFFIX, part_path
 from processors.storage.sidecars import Sidecars
 from streams.errors import NotFoundError, RejectedError, SpoolhouseError, TransientError
+from streams.events import VideoOffloaded
 from streams.log import Log, open_log
+from streams.paths import OsPath
 from streams.settings import Settings
 from tests.drive_server import DriveServer
 from tests.processors.retaining import World, world
@@ -566,7 +568,7 @@ async def test_an_offloaded_video_comes_back_to_its_place(here: World) -> None:
 
     assert (await back(here, video)).restored.there_before
     assert (await here.types(video)).count("VideoRestored") == 1
-    await here.look()
+    await here.look(days=0)
     assert (await here.facts(video)).offloads == 2
     await back(here, video)
     assert (await here.types(video)).count("VideoRestored") == 2
@@ -618,6 +620,13 @@ async def test_watched_folders_are_never_written_to(here: World, make_settings: 
     assert here.store is not None
     await rebuild(await from_stream(await here.facts(video), here.store), tmp_path / "film.mp4")
     assert (tmp_path / "film.mp4").read_bytes() == CONTENT
+    film = tmp_path / "inbox" / "film.mp4"
+    gone = VideoOffloaded(revision=1, path=OsPath(str(film)), size=len(CONTENT), replicas=("s3",), offload=1)
+    await here.tell(video, gone)
+    modified = (await here.facts(video)).modified_ns
+    assert (await back(here, video, asked_for=film)).unlogged is None  # a person may say so
+    assert (film.read_bytes(), film.stat().st_mtime_ns) == (CONTENT, modified)
+    assert (await here.facts(video)).state == "present"
     uploaded = await here.facts(await here.upload(content=CONTENT))
     elsewhere = make_settings(upload_dir=tmp_path / "other")
     with pytest.raises(RejectedError, match="-o FILE"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import main
-from streams.events import RootHeld, RootRegistered
+from streams.events import Event, RootHeld, RootRegistered
 from streams.identity import root_subject
 from streams.keys import Keys
 from streams.log import new_event, open_log
@@ -22,6 +23,7 @@ from streams.paths import OsPath
 from streams.retries import Retries
 from streams.settings import Settings
 from tests.api.running import Api, running_api
+from tests.projections.copying import Copied, Copying
 from tests.servers import RedisServer
 
 Spoolhouse = Callable[..., Any]
@@ -59,6 +61,35 @@ async def test_add_list_show(api: Api, spoolhouse: Spoolhouse, clip: Path) -> No
     assert "VideoStored" in shown
     told = orjson.loads((await spoolhouse("show", ids[0], "--json")).stdout)
     assert [event["type"] for event in told["events"]] == ["VideoStored"]
+
+
+async def test_copies_are_listed_and_shown(api: Api, spoolhouse: Spoolhouse, clip: Path) -> None:
+    """In a word in the list, with the link and what is wrong for one; what lacks a copy can be asked for."""
+
+    async def say(subject: str, event: Event, source: str) -> None:
+        await api.services.log.append(new_event(subject, event, source=source))
+
+    copying = Copying(say, random.Random(1))
+    done, under_way, away = [Copied((await api.upload(clip, f"{n}.mp4")).body["id"], name=f"{n}.mp4") for n in range(3)]
+    for one in (done, away):
+        await copying.replicate(one)
+        await copying.verify(one, "s3", deep=True)
+    await copying.begin(under_way)
+    await copying.chunks(under_way, 0, 1)
+    await copying.drive_fail(under_way, "no storage quota")
+    await copying.offload(away)
+    await api.settled()
+    table = (await spoolhouse("list", "--state", "all")).stdout
+    assert "s3 verified" in table
+    assert "s3 57 %, drive failed" in table
+    lacking = orjson.loads((await spoolhouse("list", "--replica", "s3", "--not-copied", "--json")).stdout)
+    assert [video["id"] for video in lacking] == [under_way.id]
+    offloaded = orjson.loads((await spoolhouse("list", "--state", "offloaded", "--json")).stdout)
+    assert [video["id"] for video in offloaded] == [away.id]
+    shown = (await spoolhouse("show", under_way.id)).stdout
+    assert "under way, 57 %" in shown
+    assert "failed; no storage quota" in shown
+    assert "every byte" in (await spoolhouse("show", done.id)).stdout
 
 
 async def test_an_id_must_be_clear(api: Api, spoolhouse: Spoolhouse, clip: Path) -> None:

@@ -34,6 +34,27 @@ SINCE = datetime(2024, 11, 12, 14, 30, 52, 250_000, tzinfo=UTC)
 NAMES = ("clip", "Ferien äöü", "100% sure", "naïve", "a b", "bad\udcff", "back\\slash", "日本")
 
 
+def stored(n: int, **changes: object) -> tuple[str, VideoStored]:
+    """An upload's first event, not appended."""
+    subject = f"00000000-0000-4000-8000-{n:012d}"
+    name = f"{NAMES[n % 6 if n % 6 != 5 else 0]}_{n}.mp4"
+    fields: dict[str, object] = {
+        "door": "upload",
+        "path": OsPath(f"/data/uploaded_videos/20241112_143052_{name}"),
+        "stored_name": f"20241112_143052_{name}",
+        "filename": name,
+        "original_name": name,
+        "label": "Tutorial",
+        "mime": "video/mp4",
+        "size": 1000 + n,
+        "sha256": f"{n % 50:064x}",
+        "received_at": SINCE + timedelta(seconds=n),
+        "modified_at": SINCE,
+        **changes,
+    }
+    return subject, VideoStored(**fields)  # type: ignore[arg-type]
+
+
 @dataclass
 class Watched:
     """A watched file as the watcher remembers it."""
@@ -69,23 +90,7 @@ class Happenings:
 
     def stored(self, n: int, **changes: object) -> tuple[str, VideoStored]:
         """An upload's first event, not appended."""
-        subject = f"00000000-0000-4000-8000-{n:012d}"
-        name = f"{NAMES[n % 6 if n % 6 != 5 else 0]}_{n}.mp4"
-        fields: dict[str, object] = {
-            "door": "upload",
-            "path": OsPath(f"/data/uploaded_videos/20241112_143052_{name}"),
-            "stored_name": f"20241112_143052_{name}",
-            "filename": name,
-            "original_name": name,
-            "label": "Tutorial",
-            "mime": "video/mp4",
-            "size": 1000 + n,
-            "sha256": f"{n % 50:064x}",
-            "received_at": SINCE + timedelta(seconds=n),
-            "modified_at": SINCE,
-            **changes,
-        }
-        return subject, VideoStored(**fields)  # type: ignore[arg-type]
+        return stored(n, **changes)
 
     async def upload(self, n: int, **changes: object) -> str:
         """Append an upload; its id."""

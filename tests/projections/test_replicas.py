@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from processors.copies import fold
 from projections.queries import Catalogue, Filters
+from projections.replicas import ReplicasProjection
+from streams.codec import Recorded
+from streams.events import Event
 from streams.queries import Replicas, VideoCopies
+from streams.settings import Settings
 from tests.projections.conftest import World, applied
 from tests.projections.copying import STORE, Copied, Copying
-from tests.projections.happenings import SINCE
+from tests.projections.happenings import SINCE, stored
+
+VIDEO = "00000000-0000-4000-8000-000000000001"
 
 
 async def copy_of(world: World, one: Copied, replica: str) -> dict[str, Any]:
@@ -143,27 +150,47 @@ async def test_what_is_sent_of_a_growing_file_is_no_copy_yet(world: World) -> No
         assert await world.rows("replicas") == await world.rows("catalogue") == []
 
 
-async def test_the_rows_say_what_the_fold_of_processors_says(world: World, rng: random.Random) -> None:
+async def test_the_rows_say_what_the_fold_of_processors_says(rng: random.Random, settings: Settings) -> None:
     """Whatever happens, in any order: both read the same history, and must agree on what is whole."""
-    made = [await uploaded(world, n) for n in range(12)]
-    for one, copying in made:
-        for _ in range(25):
-            await copying.anything(one)
-    async with world.running("replicas") as runner:
-        await applied(runner)
-        rows = {row["id"]: row for row in await world.rows("replicas")}
-    for one, _ in made:
-        facts = fold(await world.log.history(one.id))
-        for replica, copy in (("s3", facts.stream()), ("drive", facts.drive_copy())):
-            row = rows.get(f"{one.id}/{replica}")
+    projection = ReplicasProjection(settings)
+    for _ in range(150):
+        history = await anything(rng, times=30)
+        rows: dict[str, Any] = {}
+        for recorded in history:
+            if projection.wants(recorded) and (key := projection.key(recorded)):
+                rows[key] = projection.fold(rows.get(key), recorded)
+        facts = fold(history)
+        copies: list[tuple[str, Any]] = [("s3", facts.stream()), ("drive", facts.drive_copy())]
+        for replica, copy in copies:
+            row = rows.get(f"{VIDEO}/{replica}")
             if copy is None:
-                assert row is None or row["state"] in {"failed", "abandoned"}, row
+                assert row is None or row["state"] in {"failed", "abandoned"}, (row, history)
                 continue
             assert row is not None
-            assert (copy.completed is None) == (row["completed"] is None), row
-            assert (copy.verified is None) == (row["verified"] is None), row
+            assert row["target"] == (copy.id if replica == "s3" else copy.file_id), (row, history)
+            assert (copy.completed is None) == (row["completed"] is None), (row, history)
+            assert (copy.verified is None) == (row["verified"] is None), (row, history)
             if copy.completed is not None:
-                assert row["state"] == ("damaged" if copy.damaged else "complete"), row
+                assert row["state"] == ("damaged" if copy.damaged else "complete"), (row, history)
+
+
+async def anything(rng: random.Random, times: int) -> list[Recorded[Any]]:
+    """A random history of one upload, as the log would give it."""
+    history: list[Recorded[Any]] = []
+
+    async def say(subject: str, event: Event, source: str) -> None:
+        if subject == VIDEO:
+            at, place = SINCE + timedelta(seconds=len(history)), len(history) + 1
+            history.append(
+                Recorded(0, place, str(place), type(event).__name__, subject, place, at, source, None, "", event)
+            )
+
+    copying, one = Copying(say, rng), Copied(VIDEO)
+    await say(VIDEO, stored(1)[1], "upload")
+    for _ in range(times):
+        one.files = rng.choice((one.files, one.files, one.files, rng.randrange(1, 4)))
+        await copying.anything(one)
+    return history
 
 
 # ---------------------------------------------------------------- what is asked

@@ -93,6 +93,8 @@ async def replicate(recorded: Recorded[Any], context: Context) -> AsyncIterator[
                     yield event
         except _ChangedError as changed:
             context.log.info("a copy is given up", reason=str(changed))
+            if not copying.anything_sent:
+                return
             yield _abandoned(chosen.stream, str(changed))  # first in the log: it never goes on with it
             reach("replicate.abandoned")
             await _remove_objects(store, chosen.stream.id)
@@ -149,6 +151,8 @@ class _Copying:
     context: Context
     store: ObjectStore
     histories: Histories
+    anything_sent: bool = field(init=False)
+    """There may be objects of the stream."""
     sealed: bool = field(init=False)
     """The store may have a manifest that an earlier log knew of."""
     chunks: list[ChunkUploaded] = field(init=False, default_factory=list)
@@ -157,6 +161,7 @@ class _Copying:
     began: float = field(init=False, default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
+        self.anything_sent = self.chosen.begun or bool(self.chosen.known)
         self.sealed = self.chosen.sealed
 
     async def events(self) -> AsyncGenerator[Event]:
@@ -165,6 +170,7 @@ class _Copying:
         await self._check_identity()
         if not self.chosen.begun:
             reach("replicate.before_start")
+            self.anything_sent = True
             yield ReplicationStarted(
                 revision=facts.revision,
                 stream_id=stream.id,

@@ -16,7 +16,7 @@ from processors.manifests import BadManifestError, Manifest, read_manifest
 from processors.ports import ObjectStore
 from processors.verifying import verify
 from streams.codec import Recorded
-from streams.events import ChunkUploaded, ReplicationStarted
+from streams.events import ChunkUploaded, ReplicationAbandoned, ReplicationStarted
 from streams.identity import growth_subject, stream_id
 from streams.queries import Histories
 from streams.settings import Settings
@@ -130,8 +130,9 @@ async def _new(
 
 
 def _used(history: Iterable[Recorded[Any]], stream: str) -> bool:
-    """Whether the video's history ever began this stream, whatever became of it."""
-    return any(isinstance(one.event, ReplicationStarted) and one.event.stream_id == stream for one in history)
+    """Whether the video's history ever named this stream, whatever became of it."""
+    named = (one.event for one in history if isinstance(one.event, ReplicationStarted | ReplicationAbandoned))
+    return any(event.stream_id == stream for event in named)
 
 
 async def _not_damaged(

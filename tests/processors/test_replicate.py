@@ -157,7 +157,8 @@ async def test_a_file_that_changed_after_it_settled_is_left_to_its_next_revision
     os.utime(path, ns=(first.modified_ns + 10**9, first.modified_ns + 10**9))
     async with replicating(log, settings):
         await tell(log, video, first)
-        await eventually(lambda: _has(log, video, "ReplicationAbandoned"))
+        await eventually(lambda: quiet(log))
+        assert await types(log, video) == ["FileSettled"]
         await tell(log, video, settled(path, revision=2))
         facts = await copied(log, video)
     stream = facts.stream()

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import random
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from streams.settings import NOTIFIER_MARKS, NOTIFIER_REQUIRED, Settings, load_settings
 from tests import videos
 from tests.drive_server import DriveServer
+from tests.s3_faults import S3Faults
 from tests.servers import MariaDBServer, RedisServer, redis_binaries
 from tests.swift import SwiftServer
 
@@ -190,6 +192,15 @@ def s3_env(use_s3: Callable[[SwiftServer], dict[str, str]], s3_server: SwiftServ
     return use_s3(s3_server)
 
 
+@pytest.fixture
+def s3_faults(s3_server: SwiftServer, s3_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Faults]:
+    """`s3_server` seen through a proxy that misbehaves when told to; the settings of `s3_env` name the proxy."""
+    with S3Faults(s3_server.url) as proxy:
+        monkeypatch.setenv("SPOOLHOUSE_S3_ENDPOINT", proxy.url)
+        s3_env["SPOOLHOUSE_S3_ENDPOINT"] = proxy.url
+        yield proxy
+
+
 # ---------------------------------------------------------------- settings
 
 
@@ -256,3 +267,13 @@ def tmpfs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.skip(f"this machine does not let us mount a tmpfs: {mounted.stderr.decode().strip()}")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True, timeout=30)
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder on another file system than `tmp_path`."""
+    place = Path("/dev/shm")
+    if not place.is_dir() or place.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("this machine has no second file system in /dev/shm")
+    with tempfile.TemporaryDirectory(dir=place, prefix="spoolhouse-") as folder:
+        yield Path(folder)

@@ -84,7 +84,6 @@ async def replicate(recorded: Recorded[Any], context: Context) -> AsyncIterator[
             raise _not_opened(error, told.path, context.attempt) from error
         await stack.enter_async_context(told.trouble())
         await store.prepare()
-        await context.answered()
         chosen = await choose(facts, history, histories, store, context.settings, context.beat)
         copying = _Copying(facts, chosen, original, told, context, store, histories)
         try:

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 from processors.ports import ObjectStore
 from processors.storage.directory import open_directory
-from processors.storage.s3 import open_s3
 from streams.settings import Settings
 
 
@@ -17,6 +16,11 @@ async def open_store(settings: Settings) -> AsyncIterator[ObjectStore]:
 
     Raises StartError for a directory that can hold no replica, since the originals lie on its disk.
     """
-    directory = (settings.s3_endpoint or "").startswith("file:")
-    async with open_directory(settings) if directory else open_s3(settings) as store:
-        yield store
+    if (settings.s3_endpoint or "").startswith("file:"):
+        async with open_directory(settings) as directory:
+            yield directory
+        return
+    from processors.storage.s3 import open_s3  # aiobotocore takes its time to load
+
+    async with open_s3(settings) as bucket:
+        yield bucket

@@ -167,15 +167,22 @@ class Copying:
         )
 
     async def _sent(self) -> AsyncGenerator[Event, None]:
-        """Send what the session lacks, until Drive has the whole file or the session is gone."""
-        size, chunk = self._facts.size, self._context.settings.drive_chunk_size
-        standstills = -1
-        most = -1
+        """Send what the session lacks, until Drive has the whole file or the session is gone.
+
+        The next chunk is on its way while the log is told of the one before.
+        """
+        size = self._facts.size
+        most = standstills = -1
+        sending: asyncio.Future[int | DriveFile] | None = None
         try:
             answer = 0 if self._fresh else await self._drive.received(self._uri, size)
             self._fresh = False
             while not isinstance(answer, DriveFile):
                 await self._context.answered()
+                standstills = 0 if answer > most else standstills + 1
+                most = max(most, answer)
+                if standstills < STANDSTILLS and not self._context.draining.is_set():
+                    sending = asyncio.ensure_future(self._next(answer, standstills))
                 if answer > self._offset:
                     self._offset = answer
                     yield DriveOffsetReached(
@@ -186,23 +193,30 @@ class Copying:
                         size=size,
                     )
                     reach("drive.offset_told")
-                standstills = 0 if answer > most else standstills + 1
-                most = max(most, answer)
-                if standstills >= STANDSTILLS:
-                    raise TransientError(f"Drive keeps nothing of what is sent beyond byte {most}")
                 self._go_on()
-                if answer >= size > 0:  # it has all, and has not made a file of it yet
-                    await asyncio.sleep(CHECKSUM_PAUSES[standstills])
-                    answer = await self._drive.received(self._uri, size)
-                    continue
-                await self._source.catch_up(answer, self._go_on)
-                data = await self._source.read(answer, chunk)
-                answer = await self._drive.send(self._uri, data, answer, size)
+                if sending is None:
+                    raise TransientError(f"Drive keeps nothing of what is sent beyond byte {most}")
+                answer = await sending
+                sending = None
                 reach("drive.chunk_sent")
             self._whole = answer
             reach("drive.all_sent")
         except DriveSessionExpiredError:
             self._uri = ""
+        finally:
+            if sending is not None:  # whoever goes on must not meet it in the same session
+                await asyncio.wait([sending])
+                _ = sending.cancelled() or sending.exception()
+
+    async def _next(self, offset: int, standstills: int) -> int | DriveFile:
+        """Send the chunk at `offset`; what Drive has then."""
+        size = self._facts.size
+        if offset >= size > 0:  # it has all, and has not made a file of it yet
+            await asyncio.sleep(CHECKSUM_PAUSES[standstills])
+            return await self._drive.received(self._uri, size)
+        await self._source.catch_up(offset, self._go_on)
+        data = await self._source.read(offset, self._context.settings.drive_chunk_size)
+        return await self._drive.send(self._uri, data, offset, size)
 
     async def _fault(self, md5: str) -> str | None:
         """What is wrong with the file that Drive has; None where it is ours, byte for byte."""

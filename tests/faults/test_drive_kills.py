@@ -46,7 +46,6 @@ class Worker:
             "SPOOLHOUSE_PARTITIONS": "1",
             "SPOOLHOUSE_LEASE_TTL": "1",
             "SPOOLHOUSE_DRIVE_CHUNK_SIZE": str(CHUNK),
-            "SPOOLHOUSE_ATTEMPTS": str(max(5, KILLS)),
             "PYTHONPATH": str(ROOT),
         }
         self.output = data.parent / f"{member}.log"

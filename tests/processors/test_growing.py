@@ -52,7 +52,14 @@ class Between:
         self.down = False
         self.held: dict[str, asyncio.Event] = {}
         """Part of a key → puts to it wait for this; whoever gives up waiting has sent it all the same."""
+        self.events: list[asyncio.Event] = []
         self.late: list[asyncio.Task[str]] = []
+
+    def hold(self, part: str) -> asyncio.Event:
+        """From now on puts to keys with this part wait; setting the event lets them through."""
+        opened = self.held[part] = asyncio.Event()
+        self.events.append(opened)
+        return opened
 
     async def prepare(self) -> None:
         self._answer()
@@ -182,6 +189,8 @@ async def recording(redis_url: str, settings: Settings, root: Path) -> AsyncIter
             watched = Watched(log, elsewhere, root, growing=partial(GrowingFiles, log, elsewhere, between))
             await watched.reserve()
             yield Recording(watched, between)
+            for opened in between.events:
+                opened.set()
             await asyncio.gather(*between.late, return_exceptions=True)
 
 
@@ -402,7 +411,7 @@ async def test_a_store_that_hangs_holds_up_no_other_file(
     recording: Recording, content: Callable[[float], bytes], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(growing, "LAST_REQUEST", 0.2)
-    recording.store.held["chunk_"] = asyncio.Event()
+    recording.store.hold("chunk_")
     wholes = {f"cam {number}.mp4": content(3) for number in range(6)}
     async with recording.watched.running():
         with ExitStack() as stack:
@@ -518,10 +527,11 @@ async def test_what_was_sent_is_kept_when_the_whole_root_goes_away(
 
 
 async def test_a_file_is_registered_after_its_last_request_has_come_to_an_end(
-    recording: Recording, content: Callable[[float], bytes]
+    recording: Recording, content: Callable[[float], bytes], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(growing, "LAST_REQUEST", 60.0)
     former, whole = content(4), content(4)
-    opened = recording.store.held["chunk_000000"] = asyncio.Event()
+    opened = recording.store.hold("chunk_000000")
     async with recording.watched.running():
         await recording.watched.ready()
         with open(recording.root / "cam.mp4", "wb", buffering=0) as recorder:
@@ -544,7 +554,7 @@ async def test_a_request_that_comes_late_with_former_content_finds_no_copy_to_sp
 ):
     monkeypatch.setattr(growing, "LAST_REQUEST", 0.2)
     former, whole = content(4), content(4)
-    opened = recording.store.held["chunk_000000"] = asyncio.Event()
+    opened = recording.store.hold("chunk_000000")
     async with recording.watched.running():
         with open(recording.root / "cam.mp4", "wb", buffering=0) as recorder:
             recorder.write(former)
@@ -567,7 +577,7 @@ async def test_a_request_that_comes_late_with_what_the_file_holds_does_no_harm(
 ):
     monkeypatch.setattr(growing, "LAST_REQUEST", 0.2)
     whole = content(6)
-    opened = recording.store.held["chunk_000003"] = asyncio.Event()
+    opened = recording.store.hold("chunk_000003")
     async with recording.watched.running():
         with open(recording.root / "cam.mp4", "wb", buffering=0) as recorder:
             recorder.write(whole)
@@ -587,7 +597,7 @@ async def test_the_requests_of_a_worker_that_died_are_known_by_their_hash(
 ):
     """Killed with chunk 0 on its way; nobody sees it again before the file is complete, its start rewritten."""
     former, whole = content(4), content(4)
-    opened = recording.store.held["chunk_000000"] = asyncio.Event()
+    opened = recording.store.hold("chunk_000000")
     with open(recording.root / "cam.mp4", "wb", buffering=0) as recorder:
         async with recording.watched.running():
             recorder.write(former)
@@ -606,7 +616,7 @@ async def test_the_requests_of_a_worker_that_died_are_known_by_their_hash(
 async def test_a_request_that_is_made_again_stays_doubtful(recording: Recording, content: Callable[[float], bytes]):
     """The second one came to its end; the first, with bytes that the file no longer holds, has not."""
     former, whole = content(4), content(4)
-    opened = recording.store.held["chunk_000000"] = asyncio.Event()
+    opened = recording.store.hold("chunk_000000")
     with open(recording.root / "cam.mp4", "wb", buffering=0) as recorder:
         async with recording.watched.running():
             recorder.write(former)

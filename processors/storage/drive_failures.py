@@ -7,6 +7,7 @@ which do, are not passed on.
 from __future__ import annotations
 
 import http.client
+import random
 import socket
 import ssl
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from streams.errors import DependencyDownError, SpoolhouseError, TransientError
 
 A_MINUTE, AN_HOUR = 60.0, 3600.0
 """Seconds."""
+
+LATER = (10.0, 30.0)
+"""Seconds until the next attempt where Drive does not say when: an overload is not over after one of them."""
 
 About = Literal["folder", "file", "upload", "account"]
 """What was asked for: it decides what a 403 or a 404 means."""
@@ -94,7 +98,10 @@ def sorted_refusal(told: Refusal, about: About, account: Account) -> Exception:
     """The failure that a refusal is: PassingError, DependencyDownError or TransientError."""
     if told.status == 429 or told.status >= 500 or told.status == 408 or told.reason in _SLOW_DOWN:
         limit = about == "upload" and told.reason in _SLOW_DOWN and told.message == LIMIT_OF_THE_DAY
-        final = _for_today(told) if limit else TransientError(f"Drive asks to come back later: {told}")
+        later = told.retry_after or random.uniform(*LATER)
+        final = (
+            _for_today(told) if limit else TransientError(f"Drive asks to come back later: {told}", retry_after=later)
+        )
         return PassingError(final, wait=told.retry_after)
     if told.status == 401:
         return refused_account(account, f"Drive does not accept the token: {told}")

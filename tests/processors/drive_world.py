@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import random
+import uuid
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +44,8 @@ class World:
 
     def __init__(self, settings: Settings, port: Drive, server: DriveServer, folder: Path) -> None:
         self.settings, self.port, self.server, self.folder = settings, port, server, folder
-        self.subject = "0b7f5c1e-7a52-4f2b-9c52-55b0d3a7a001"
+        self.subject = str(uuid.uuid4())
+        self._before = bytes_sent(server)
         self.events: list[Recorded[Any]] = []
         self.draining = asyncio.Event()
         self.requests = 0
@@ -153,11 +155,15 @@ class World:
         return [one.event for one in self.events if one.type == name]
 
     def received(self) -> int:
-        """Bytes of uploads that Drive was sent, over all."""
-        return bytes_sent(self.server)
+        """Bytes that Drive was sent of this video, over all."""
+        return bytes_sent(self.server) - self._before
+
+    def files(self) -> list[dict[str, Any]]:
+        """Its files in Drive."""
+        return [one for one in self.server.files() if one["appProperties"].get("video") == self.subject]
 
     def only_file(self, data: bytes) -> dict[str, Any]:
-        """The one file that lies in Drive, which holds `data`."""
-        [file] = self.server.files()
+        """The one file of it that lies in Drive, which holds `data`."""
+        [file] = self.files()
         assert (file["sha256"], int(file["size"])) == (hashlib.sha256(data).hexdigest(), len(data))
         return file

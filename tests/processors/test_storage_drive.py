@@ -210,7 +210,7 @@ async def test_a_chunk_is_sent_through_what_passes(
     assert bytes_sent(drive_server) <= len(data) + 4 * CHUNK
 
 
-@pytest.mark.parametrize(("action", "told"), PASSING[:7], ids=str)
+@pytest.mark.parametrize(("action", "told"), [PASSING[0], PASSING[3], PASSING[6]], ids=str)
 async def test_other_requests_get_through_what_passes(
     drive: Drive, drive_server: DriveServer, action: str, told: dict[str, Any]
 ) -> None:
@@ -276,13 +276,16 @@ async def test_a_rate_limit_that_stays_is_this_uploads_failure(drive: Drive, dri
     """After five tries."""
     await drive.new_file_id()
     drive_server.inject("generateIds", status=403, reason="rateLimitExceeded", times=50)
-    with pytest.raises(TransientError, match="rateLimitExceeded"):
+    with pytest.raises(TransientError, match="rateLimitExceeded") as caught:
         await drive.new_file_id()
+    assert caught.value.retry_after is not None
+    assert 10 <= caught.value.retry_after <= 30
     assert drive_server.state()["faults"][0]["hits"] == 5
     drive_server.clear()
     drive_server.inject("generateIds", status=429, retry_after=3600, times=50)
-    with pytest.raises(TransientError):
+    with pytest.raises(TransientError) as caught:
         await drive.new_file_id()
+    assert caught.value.retry_after == 3600
     assert drive_server.state()["faults"][0]["hits"] == 1, "whoever is told to come back in an hour does not ask on"
 
 

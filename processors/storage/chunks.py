@@ -12,16 +12,24 @@ at the most.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from processors.storage.threads import in_thread
 from streams.paths import OsPath
+
+LARGE = 2**20
+"""Bytes from which a block of memory goes back to the system as soon as it is free."""
+
+M_MMAP_THRESHOLD = -3
+"""What glibc's `mallopt` calls that."""
 
 SMALL = 256 * 1024
 """Bytes up to which a chunk is hashed where it is read: two more threads would cost more than they save."""
@@ -137,6 +145,7 @@ class Original:
 @asynccontextmanager
 async def opened(path: OsPath) -> AsyncIterator[Original]:
     """A regular file, open while the body runs. Raises OSError; a symbolic link is refused."""
+    _give_memory_back()
     opening = in_thread(_open, path)
     try:
         fd = await asyncio.shield(opening)
@@ -158,6 +167,17 @@ def digest(data: bytes) -> str:
 def md5_of(data: bytes) -> str:
     """MD5 in hex: what object stores check on the way. Blocks."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+@cache
+def _give_memory_back() -> None:
+    """Keep the process as small as its chunks are.
+
+    Once a large block was freed, glibc takes others like it from a heap of each thread, and keeps
+    them there: a few chunks in flight would come to be many in memory. Other libraries do not.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def _open(path: OsPath) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 import orjson
@@ -72,6 +73,9 @@ class Stream:
     chunk_size: int
     chunks: dict[int, ChunkUploaded] = field(default_factory=dict)
     """What the store said it has, by index: the newest of each."""
+    began: datetime | None = None
+    last: datetime | None = None
+    """When it was begun, and when its newest chunk was there: what the manifest tells."""
     completed: ReplicationCompleted | None = None
     verified: ReplicaVerified | None = None
     """The newest verification since it was completed or damaged, where it found all well."""
@@ -254,6 +258,24 @@ def manifest_bytes(
     return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
+def manifest_again(facts: Copies, stream: Stream) -> bytes | None:
+    """A completed stream's manifest from what the log says; None where the log does not hold all of its chunks.
+
+    Byte for byte what was written, unless its file got another name or a chunk was sent again since.
+    """
+    done = stream.completed
+    if done is None or stream.began is None or stream.last is None or sorted(stream.chunks) != list(range(done.chunks)):
+        return None
+    return manifest_bytes(
+        facts,
+        stream,
+        [stream.chunks[index] for index in range(done.chunks)],
+        sha256=done.sha256,
+        created_at=stream.began.isoformat(timespec="milliseconds"),
+        completed_at=stream.last.isoformat(timespec="milliseconds"),
+    )
+
+
 # ---------------------------------------------------------------- event by event
 
 
@@ -275,7 +297,7 @@ def _apply(facts: Copies, recorded: Recorded[Any]) -> None:
         case DriveUploadFailed():
             facts.episode, facts.failing = event.episode, True
         case ReplicationStarted() | ChunkUploaded() | ReplicationCompleted() | ReplicationAbandoned():
-            _stream(facts, event)
+            _stream(facts, event, recorded.time)
         case _:
             _drive(facts, event)
 
@@ -303,18 +325,20 @@ def _local(facts: Copies, event: VideoStored | FileSettled | FileMoved | FileRet
 
 
 def _stream(
-    facts: Copies, event: ReplicationStarted | ChunkUploaded | ReplicationCompleted | ReplicationAbandoned
+    facts: Copies, event: ReplicationStarted | ChunkUploaded | ReplicationCompleted | ReplicationAbandoned, at: datetime
 ) -> None:
     match event:
         case ReplicationStarted():
             former = facts.streams.pop(event.stream_id, None)
             # Begun again in the same store: what it has stays sent.
             chunks = former.chunks if former and former.store == event.store else {}
+            began = (former.began if former else None) or at
             facts.streams[event.stream_id] = Stream(
-                event.stream_id, event.revision, event.store, event.chunk_size, chunks
+                event.stream_id, event.revision, event.store, event.chunk_size, chunks, began, at
             )
         case ChunkUploaded() if event.stream_id in facts.streams:
-            facts.streams[event.stream_id].chunks[event.index] = event
+            stream = facts.streams[event.stream_id]
+            stream.chunks[event.index], stream.last = event, at
         case ReplicationCompleted():
             stream = facts.streams.setdefault(
                 event.stream_id, Stream(event.stream_id, event.revision, event.store, event.chunk_size)

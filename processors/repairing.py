@@ -13,16 +13,15 @@ import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
-from processors.copies import Copies, Stream, chunk_key, fold, manifest_bytes, manifest_key
+from processors.copies import Copies, Stream, chunk_key, fold, manifest_again, manifest_key
 from processors.manifests import Part, parts_of
 from processors.origins import drive_wanted
 from processors.ports import Drive, ObjectStore
 from processors.restoring import DamagedCopyError
 from processors.storage.threads import in_thread
-from processors.verifying import MANIFEST_INDEX, SOURCE, TRIES, Checked, digest, sha256_of
-from streams.codec import Recorded
+from processors.verifying import MANIFEST_INDEX, SOURCE, TRIES, Checked, digest
 from streams.errors import ConflictError, DependencyDownError, SpoolhouseError, TransientError
 from streams.events import (
     ChunkUploaded,
@@ -30,7 +29,6 @@ from streams.events import (
     ReplicaRepaired,
     ReplicationCompleted,
     ReplicationRequested,
-    ReplicationStarted,
 )
 from streams.log import Log, new_event
 from streams.paths import escape_path
@@ -71,8 +69,7 @@ async def repair_stream(
     `checked` was written down before. Raises NoSourceError where something has no whole copy left
     (what had one was sent), DependencyDownError, TransientError, LogUnavailableError, ConflictError.
     """
-    history = await log.history(video)
-    facts = fold(history)
+    facts = fold(await log.history(video))
     stream = facts.streams.get(checked.target)
     if stream is None or stream.completed is None or stream.completed.manifest_sha256 != checked.completion:
         raise NoSourceError("it is another copy by now: verify it again")
@@ -89,7 +86,7 @@ async def repair_stream(
         await _append(log, video, checked, events)
         raise NoSourceError("; ".join(resent.refused[:3]))
     if new_chunks or any(fault.index == MANIFEST_INDEX for fault in checked.faults):
-        completed = await _manifest(history, facts, stream, new_chunks, store)
+        completed = await _manifest(facts, stream, new_chunks, store)
         if completed.manifest_sha256 != stream.completed.manifest_sha256:
             events.append(completed)
     repaired = ReplicaRepaired(
@@ -206,26 +203,14 @@ def _digests(data: bytes) -> tuple[str, str]:
 
 
 async def _manifest(
-    history: Sequence[Recorded[Any]],
-    facts: Copies,
-    stream: Stream,
-    new_chunks: Sequence[ChunkUploaded],
-    store: ObjectStore,
+    facts: Copies, stream: Stream, new_chunks: Sequence[ChunkUploaded], store: ObjectStore
 ) -> ReplicationCompleted:
     """Write the manifest from the log; the completion that goes with it."""
     done = stream.completed
+    now = replace(stream, chunks={**stream.chunks, **{one.index: one for one in new_chunks}})
+    data = manifest_again(facts, now)
     assert done is not None
-    steps = [one for one in history if isinstance(one.event, ReplicationStarted | ChunkUploaded)]
-    times = [one.time.isoformat(timespec="milliseconds") for one in steps if one.event.stream_id == stream.id]
-    chunks = {**stream.chunks, **{one.index: one for one in new_chunks}}
-    data = manifest_bytes(
-        facts,
-        stream,
-        [chunks[index] for index in range(len(chunks))],
-        sha256=sha256_of(facts, stream.revision) or done.sha256,
-        created_at=times[0],
-        completed_at=times[-1],
-    )
+    assert data is not None, "whoever calls this has found all chunks in the log"
     sha256, md5 = await in_thread(_digests, data)
     await store.put(manifest_key(stream.id), data, sha256=sha256, md5=md5)
     return replace(done, manifest_sha256=sha256, sent=0, seconds=0.0)

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from processors.copies import Copies, DriveCopy, Stream, chunk_key, fold, manifest_key
+from processors.copies import Copies, DriveCopy, Stream, chunk_key, fold, manifest_again, manifest_key
 from processors.manifests import MAX_MANIFEST, BadManifestError, Part, parts_of, read_manifest
 from processors.ports import Drive, ObjectStore, StoredObject
 from processors.storage.threads import in_thread
@@ -115,7 +115,7 @@ async def verify(
     checked: list[Checked] = []
     if store is not None:
         for stream in _current_first(facts.stream(), facts.streams.values()):
-            look = _stream_checked(stream, store, deep, looking)
+            look = _stream_checked(facts, stream, store, deep, looking)
             checked.append(await _settled(look, "s3", stream.revision, stream.id, deep, _completion(stream)))
         if facts.stream() is None:
             checked.append(_absent(facts, "s3", deep))
@@ -244,7 +244,7 @@ async def _settled(look: Any, replica: Replica, revision: int, target: str, deep
 # ---------------------------------------------------------------- the object store
 
 
-async def _stream_checked(stream: Stream, store: ObjectStore, deep: bool, looking: Looking) -> Checked:
+async def _stream_checked(facts: Copies, stream: Stream, store: ObjectStore, deep: bool, looking: Looking) -> Checked:
     plain = Checked("s3", stream.revision, stream.id, "incomplete", deep)
     done = stream.completed
     if done is None:
@@ -262,7 +262,12 @@ async def _stream_checked(stream: Stream, store: ObjectStore, deep: bool, lookin
     elsewhere = f" (it was copied to {done.store})" if done.store != store.label and not found else ""
     plain = replace(plain, objects=done.chunks + 1, size=done.size, orphans=tuple(orphans))
 
-    faults, from_manifest = await _manifest_checked(stream, store, found.get(manifest), done.manifest_sha256, elsewhere)
+    from_manifest: tuple[Part, ...] | None = None
+    faults: list[Fault] = []
+    if deep or not await in_thread(_as_the_log_has_it, facts, stream, found.get(manifest)):
+        faults, from_manifest = await _manifest_checked(
+            stream, store, found.get(manifest), done.manifest_sha256, elsewhere
+        )
     parts = parts or from_manifest
     looking(1)
     if parts is None:
@@ -271,6 +276,16 @@ async def _stream_checked(stream: Stream, store: ObjectStore, deep: bool, lookin
     async for fault in _parts_checked(stream, store, parts, found, deep, looking, elsewhere):
         faults.append(fault)
     return replace(plain, state="damaged" if faults else "whole", faults=tuple(faults))
+
+
+def _as_the_log_has_it(facts: Copies, stream: Stream, found: StoredObject | None) -> bool:
+    """Whether the store's checksum of a manifest is that of the very bytes that the log says were written."""
+    if found is None or not found.etag or stream.completed is None:
+        return False
+    data = manifest_again(facts, stream)
+    if data is None or digest(data) != stream.completed.manifest_sha256:
+        return False
+    return (found.size, found.etag) == (len(data), hashlib.md5(data, usedforsecurity=False).hexdigest())
 
 
 async def _manifest_checked(

@@ -164,14 +164,14 @@ async def test_a_steady_upload_may_take_longer_than_the_timeout(
     drive_server: DriveServer, make_settings: MakeSettings
 ) -> None:
     """The timeout is for what does not move."""
-    data = content(14 * 2**20)
-    async with open_drive(of(drive_server, make_settings, drive_timeout=1.4)) as drive:
+    data = content(18 * 2**20)
+    async with open_drive(of(drive_server, make_settings, drive_timeout=2.7)) as drive:
         _, uri = await opened(drive, data)
-        drive_server.inject("^PUT /upload", "slow", seconds=0.0, seconds_per_mib=0.15)
+        drive_server.inject("^PUT /upload", "slow", seconds=0.0, seconds_per_mib=0.18)
         began = time.monotonic()
         answer = await drive.send(uri, data, 0, len(data))
         assert isinstance(answer, DriveFile)
-        assert time.monotonic() - began > 1.5
+        assert time.monotonic() - began > 2.7
     assert bytes_sent(drive_server) == len(data)
 
 

@@ -30,6 +30,7 @@ no request of another file, nor any registration, waits for it longer than the b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -124,6 +125,7 @@ class GrowingFiles:
     async def running(self) -> AsyncIterator[None]:
         """Files are followed while the body runs."""
         self._threads = Threads(escape_path(self._root))
+        self._spawn(self._tidy_up())
         try:
             yield
         finally:
@@ -371,6 +373,22 @@ class GrowingFiles:
         while not await self._removed(growth):
             stop_if_cancelled()
             await asyncio.sleep(PAUSE)
+
+    async def _tidy_up(self) -> None:
+        """Remove what was sent of files that went away while nobody watched: no one will ever ask for them."""
+        for subject in await patiently(lambda: self._log.subjects(growth_subject(""))):
+            stop_if_cancelled()
+            if (await patiently(lambda: self._log.checkpoint(subject))).get("growing") != "yes":  # noqa: B023
+                continue
+            journal = await open_journal(self._log, subject.removeprefix(growth_subject("")))
+            for growth in journal.growths:
+                started = growth.started
+                if growth.abandoned or growth.ended or started.root != self._root:
+                    continue
+                if await self._threads.run(vanished, self._root, started.relative, started.device):
+                    await self._remove(growth)
+                    with contextlib.suppress(ConflictError):  # it is there again, and dealt with
+                        await journal.abandon(growth, "the file went away")
 
     # ------------------------------------------------------------ small helpers
 

@@ -641,6 +641,10 @@ class GrowthStarted(Event):
         """Once for each stream."""
         return f"GrowthStarted/{self.stream_id}"
 
+    def checkpoint(self, at: datetime) -> Mapping[str, str] | None:  # noqa: ARG002 # the same at any time
+        """Whether something may have to be tidied up, should the file never be seen again."""
+        return {"growing": "yes"}
+
 
 @event()
 class ChunkDispatched(Event):
@@ -660,6 +664,10 @@ class ChunkDispatched(Event):
         """Twice at the most for the same bytes: the first time, and all that followed."""
         return f"ChunkDispatched/{self.stream_id}/{self.index}/{self.sha256[:16]}/{int(self.again)}"
 
+    def checkpoint(self, at: datetime) -> Mapping[str, str] | None:  # noqa: ARG002 # the same at any time
+        """Whether something may have to be tidied up, should the file never be seen again."""
+        return {"growing": "yes"}
+
 
 @event()
 class GrowthEnded(Event):
@@ -678,6 +686,10 @@ class GrowthEnded(Event):
         """Each ending has a number."""
         return f"GrowthEnded/{self.stream_id}/{self.ending}"
 
+    def checkpoint(self, at: datetime) -> Mapping[str, str] | None:  # noqa: ARG002 # the same at any time
+        """Whether something may have to be tidied up, should the file never be seen again."""
+        return {"growing": "no"}
+
 
 @event()
 class GrowthAbandoned(Event):
@@ -689,6 +701,10 @@ class GrowthAbandoned(Event):
     def step(self) -> str:
         """Once for each stream."""
         return f"GrowthAbandoned/{self.stream_id}"
+
+    def checkpoint(self, at: datetime) -> Mapping[str, str] | None:  # noqa: ARG002 # the same at any time
+        """Whether something may have to be tidied up, should the file never be seen again."""
+        return {"growing": "no"}
 
 
 # ---------------------------------------------------------------- the registry: registry:videos

@@ -96,6 +96,13 @@ class Log:
                 found += [int(version or 0) for version in await pipeline.execute()]
         return found
 
+    async def subjects(self, prefix: str) -> list[str]:
+        """Every subject whose name begins so. Goes through all keys of this Redis, in small steps."""
+        pattern = self.keys.subject(0, prefix).replace("{00}", "{*}") + "*"
+        with told_plainly():
+            keys = [key.decode("utf-8", "surrogateescape") async for key in self.redis.scan_iter(pattern, count=1000)]
+        return sorted({key.partition(":subject:")[2] for key in keys})
+
     async def checkpoint(self, subject: str) -> dict[str, str]:
         """The subject's hash: `ver`, and the checkpoint fields that its events set."""
         with told_plainly():

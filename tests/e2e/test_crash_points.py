@@ -21,10 +21,10 @@ from tests.servers import RedisServer
 
 REPOSITORY = Path(__file__).parents[2]
 
-UPLOADING = ("storage.", "upload.", "retry.", "retention.", "replicate.", "drive.", "restore.")
+UPLOADING = ("storage.", "upload.", "retry.", "retention.", "replicate.", "drive.", "restore.", "growing.")
 """Steps of the API's, of failing work and of copying; tests/processors/test_uploads.py,
 tests/faults/test_crash_points.py, tests/faults/test_replicate_kills.py and
-tests/processors/test_drive.py and tests/e2e/test_restore.py kill at each of them.
+tests/processors/test_drive.py, tests/e2e/test_restore.py and tests/e2e/test_growing.py kill at each of them.
 """
 
 

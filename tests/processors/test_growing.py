@@ -498,6 +498,23 @@ async def test_of_a_file_that_vanishes_nothing_is_left(recording: Recording, con
     assert isinstance(last.event, GrowthAbandoned) and last.event.reason == "the file went away"
 
 
+async def test_nothing_is_left_of_a_file_that_vanishes_while_nobody_watches(
+    recording: Recording, content: Callable[[float], bytes]
+):
+    with open(recording.root / "cam.mp4", "wb", buffering=0) as recorder:
+        async with recording.watched.running():
+            recorder.write(content(4))
+            await recording.sends("cam.mp4", 3)
+    os.unlink(recording.root / "cam.mp4")
+    async with recording.watched.running():
+
+        async def over() -> bool:
+            return (await recording.growths("cam.mp4"))[0].abandoned
+
+        await until(over)
+    assert await recording.store.keys() == []
+
+
 async def test_what_was_sent_is_kept_when_the_whole_root_goes_away(
     recording: Recording, content: Callable[[float], bytes], tmp_path: Path
 ):

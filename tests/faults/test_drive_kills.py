@@ -214,4 +214,5 @@ async def test_a_stopped_worker_leaves_a_clean_place(
     start()
     await eventually(lambda: completed(log, video))
     await check(log, drive_server, video, sha256)
+    await eventually(lambda: bytes_sent(drive_server) >= 20 * CHUNK)
     assert bytes_sent(drive_server) == 20 * CHUNK

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import random
+import time
 import uuid
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -154,9 +155,16 @@ class World:
         """The events of a type."""
         return [one.event for one in self.events if one.type == name]
 
-    def received(self) -> int:
-        """Bytes that Drive was sent of this video, over all."""
-        return bytes_sent(self.server) - self._before
+    def received(self, *, at_least: int | None = None) -> int:
+        """Bytes that Drive was sent of this video, over all; its journal may lag behind its answers a little.
+
+        `at_least`: what it waits for; the file's size where nothing is said.
+        """
+        least = self.facts.size if at_least is None else at_least
+        deadline = time.monotonic() + 10.0
+        while (found := bytes_sent(self.server) - self._before) < least and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return found
 
     def files(self) -> list[dict[str, Any]]:
         """Its files in Drive."""

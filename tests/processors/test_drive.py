@@ -234,7 +234,8 @@ async def test_it_may_die_between_any_two_steps(world: World, monkeypatch: pytes
     await world.run()
     world.only_file(FILM)
     assert world.facts.drive_copy().completed is not None
-    assert world.received() == len(FILM) * (2 if bad else 1)
+    sent = len(FILM) * (2 if bad else 1)
+    assert world.received(at_least=sent) == sent
 
 
 @pytest.mark.parametrize("lost", range(len(WHOLE) + 1))
@@ -295,7 +296,7 @@ async def test_drive_is_killed_in_mid_upload(own_world: World) -> None:
         own_world.server.start()
     await own_world.run()
     own_world.only_file(FILM)
-    assert own_world.received() <= len(FILM)  # what it was sent just before it died may not be in its journal
+    assert own_world.received(at_least=0) <= len(FILM)  # what it was sent just before it died may not be in its journal
     assert len(own_world.of("DriveUploadFailed")) == 1
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,13 @@ MAX_CHUNK = 512 * 2**20
 """Bytes that a chunk may have: each takes its size of memory."""
 
 MAX_CHUNKS = 1_000_000
+
+SIDE_BY_SIDE = 4
+"""Chunks of one file that are read or sent at the same time."""
+
+MEMORY = 128 * 2**20
+"""Bytes that these may take together; one chunk may always be there."""
+
 MAX_NAME = 4096
 """Characters of a file name in a manifest."""
 
@@ -79,6 +86,12 @@ def read_manifest(data: bytes, stream_id: str) -> Manifest:
     except (ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
         raise BadManifestError(f"The manifest of stream {stream_id} cannot be used: {reason}.") from error
+
+
+def at_once(parts: Iterable[Part]) -> int:
+    """How many of these may be in memory at the same time: four, or fewer where they are very large."""
+    largest = max((part.size for part in parts), default=0)
+    return max(1, min(SIDE_BY_SIDE, MEMORY // max(1, largest)))
 
 
 def part_of(chunk: ChunkUploaded) -> Part:

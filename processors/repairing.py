@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from processors.copies import Copies, Stream, chunk_key, fold, manifest_again, manifest_key
-from processors.manifests import Part, parts_of
+from processors.manifests import Part, at_once, parts_of
 from processors.origins import drive_wanted
 from processors.ports import Drive, ObjectStore
 from processors.restoring import DamagedCopyError
@@ -32,9 +32,6 @@ from streams.events import (
 )
 from streams.log import Log, new_event
 from streams.paths import escape_path
-
-SENDING = 4
-"""Chunks that are sent side by side; each takes its size of memory."""
 
 Source = Literal["local", "s3", "drive"]
 
@@ -125,8 +122,9 @@ async def _resend(
     resent = Resent()
     sources = await _sources(facts, stream, drive)
     wanted = [parts[fault.index] for fault in checked.faults if 0 <= fault.index < len(parts)]
-    for start in range(0, len(wanted), SENDING):
-        jobs = (_send(stream, part, sources, store) for part in wanted[start : start + SENDING])
+    width = at_once(wanted)
+    for start in range(0, len(wanted), width):
+        jobs = (_send(stream, part, sources, store) for part in wanted[start : start + width])
         for sent in await asyncio.gather(*jobs, return_exceptions=True):
             if isinstance(sent, NoSourceError):
                 resent.refused.append(str(sent))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from processors.manifests import Part
+from processors.manifests import Part, at_once
 from processors.storage import files, partfile
 from processors.storage.disk import NO_MARKS, Marks, require_space
 from processors.storage.partfile import Appearing
@@ -27,9 +27,6 @@ from streams.errors import DependencyDownError, RejectedError, SpoolhouseError, 
 from streams.paths import escape_path
 
 T = TypeVar("T")
-
-IN_FLIGHT = 4
-"""Pieces that are fetched side by side; each takes its size of memory."""
 
 WINDOW = 32 * 2**20
 """Bytes after which what was written is made durable and read back."""
@@ -143,10 +140,10 @@ async def _fill(fd: int, wanted: Wanted, telling: Telling) -> tuple[str, int]:
     digests = _Digests(with_md5=wanted.sha256 is None)
     settled = fetched = 0
     waiting: deque[tuple[Part, asyncio.Task[bytes | None]]] = deque()
-    following = iter(wanted.parts)
+    following, width = iter(wanted.parts), at_once(wanted.parts)
     try:
         while True:
-            while len(waiting) < IN_FLIGHT and (part := next(following, None)) is not None:
+            while len(waiting) < width and (part := next(following, None)) is not None:
                 waiting.append((part, asyncio.create_task(_obtained(fd, wanted, part, telling))))
             if not waiting:
                 break

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from processors.copies import Copies, DriveCopy, Stream, chunk_key, fold, manifest_again, manifest_key
-from processors.manifests import MAX_MANIFEST, BadManifestError, Part, parts_of, read_manifest
+from processors.manifests import MAX_MANIFEST, BadManifestError, Part, at_once, parts_of, read_manifest
 from processors.ports import Drive, ObjectStore, StoredObject
 from processors.storage.threads import in_thread
 from streams.errors import ConflictError, DependencyDownError, SpoolhouseError, TransientError
@@ -27,9 +27,6 @@ from streams.log import Log, new_event
 
 SOURCE = "verify"
 """Who appends what was found."""
-
-READING = 4
-"""Objects of one video that are read side by side; each takes its size of memory."""
 
 RANGE = 8 * 2**20
 """Bytes that are asked of Drive at once."""
@@ -332,8 +329,9 @@ async def _parts_checked(
             to_read.append(part)
             continue
         looking(1)
-    for start in range(0, len(to_read), READING):
-        batch = to_read[start : start + READING]
+    width = at_once(to_read)
+    for start in range(0, len(to_read), width):
+        batch = to_read[start : start + width]
         reads = await asyncio.gather(*(_part_read(stream, store, part) for part in batch), return_exceptions=True)
         looking(len(batch))
         for read in reads:

@@ -23,8 +23,8 @@ from streams.settings import Settings, load_settings
 T = TypeVar("T")
 R = TypeVar("R")
 
-VIDEOS = 8
-"""Videos that are looked at side by side."""
+VIDEOS, DEEPLY = 8, 2
+"""Videos that are looked at side by side: shallow, and where all of their bytes pass through memory."""
 
 SHOWN_FAULTS = 10
 TRIES = 3
@@ -76,7 +76,9 @@ async def _verify(settings: Settings, videos: Sequence[str], *, deep: bool, repa
             async def one(video: str) -> Looked:
                 return await _patiently(at_hand, settings, video, shown, deep=deep, repair=repair)
 
-            async with aclosing(side_by_side(_ids(at_hand, videos, shown), one, VIDEOS)) as all_looked:
+            async with aclosing(
+                side_by_side(_ids(at_hand, videos, shown), one, DEEPLY if deep else VIDEOS)
+            ) as all_looked:
                 async for looked in all_looked:
                     counts[looked.status] += 1
                     if as_json:

@@ -6,13 +6,16 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from api.bootstrap import Recovery
 from api.bucket_restoring import planned
+from api.commands import restore as commands
 from processors.copies import chunk_key, manifest_key
 from processors.manifests import BadManifestError, Manifest, Part, read_manifest, safe_file_name
 from processors.origins import from_bucket, from_drive, from_stream, listed, streams_beginning
@@ -647,6 +650,48 @@ async def test_the_log_restores_without_a_manifest(
     s3_server.delete(bucket, chunk_key(stream.id, 4))
     with pytest.raises(DamagedCopyError, match=r"chunk_000004\.bin is missing"):
         await from_stream(await here.facts(video), here.store)
+
+
+async def test_where_one_copy_does_not_do_the_other_is_taken(
+    s3_env: dict[str, str],
+    s3_server: SwiftServer,
+    bucket: str,
+    drive_server: DriveServer,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """And that is said; where none does, why not."""
+    for name, value in drive_server.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = make_settings(partitions=2, chunk_size=CHUNK)
+    async with open_log(settings, redis_url) as log, world(log, settings) as here:
+        video = await here.upload(content=CONTENT)
+
+        @asynccontextmanager
+        async def opened(_: Settings) -> AsyncIterator[Recovery]:
+            yield Recovery(log, None, here.store, here.drive)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(commands, "open_recovery", opened)
+        await commands._restore(settings, video, tmp_path / "a.mp4", "drive", force=False)
+        assert "restored from Google Drive" in capfd.readouterr().out
+        stream = (await here.facts(video)).stream()
+        assert stream is not None
+        s3_server.delete(bucket, chunk_key(stream.id, 2))
+        await commands._restore(settings, video, tmp_path, None, force=False)
+        told = capfd.readouterr()
+        assert f"{chunk_key(stream.id, 2)} is missing. Trying Google Drive." in told.err
+        assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "lesson.mp4").read_bytes() == CONTENT
+        copy = (await here.facts(video)).drive_copy()
+        assert copy is not None
+        assert here.drive is not None
+        await here.drive.delete(copy.file_id)
+        with pytest.raises(SpoolhouseError, match=r"the object store: .* is missing. Google Drive: .* any more"):
+            await commands._restore(settings, video, tmp_path / "b.mp4", None, force=False)
+        with pytest.raises(NotFoundError, match=f"--bucket {bucket} --list"):
+            await commands._restore(settings, "0" * 36, tmp_path / "b.mp4", None, force=False)
 
 
 async def test_drive_gives_a_file_back(

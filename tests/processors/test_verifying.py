@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.bootstrap import Recovery
+from api.commands import verify as commands
 from api.verifying import Looked, look
 from processors.copies import chunk_key, manifest_key
 from processors.ports import ObjectStore
@@ -427,16 +429,81 @@ async def test_a_look_at_what_was_replaced_since_is_not_written_down(here: World
     assert unwritten.verification is None
 
 
-# ---------------------------------------------------------------- speed
+# ---------------------------------------------------------------- many
 
 
-async def test_a_shallow_look_is_quick(
-    make_settings: MakeSettings, s3_env: dict[str, str], redis_url: str, rng: Any
+class Counting:
+    """An object store that counts what is asked of it."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store, self.asked = store, Counter[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if callable(found):
+            self.asked[name] += 1
+        return found
+
+
+async def test_a_shallow_look_takes_one_request_for_a_thousand_objects(here: World) -> None:
+    """The list tells all of it, the manifest's checksum, too; a deep look reads."""
+    video = await here.upload(content=os.urandom(60 * 4096))
+    assert here.store is not None
+    store: Any = Counting(here.store)
+    facts = await here.facts(video)
+    [found] = await verify(facts, store=store, drive=None, deep=False)
+    assert (found.state, found.objects, dict(store.asked)) == ("whole", 61, {"list": 1})
+    await verify(facts, store=store, drive=None, deep=True)
+    assert dict(store.asked) == {"list": 2, "get": 61}
+
+
+@pytest.fixture
+def at_hand(here: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`at_hand(store)`: what the commands find instead of opening it, the world as the catalogue."""
+    monkeypatch.setattr(commands, "PAUSE", 0.01)
+
+    def use(store: ObjectStore | None) -> None:
+        @asynccontextmanager
+        async def opened(_: Settings) -> AsyncIterator[Recovery]:
+            yield Recovery(here.log, here, store, None)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(commands, "open_recovery", opened)
+
+    return use
+
+
+async def test_all_videos_are_looked_at(
+    here: World, at_hand: Callable[..., None], s3_server: SwiftServer, bucket: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """One question for a thousand objects: far more than 200 objects a second."""
-    settings = make_settings(partitions=2, chunk_size=1024)
-    async with open_log(settings, redis_url) as log, world(log, settings) as here:
-        video = await here.upload(content=os.urandom(100 * 1024))
-        began = time.monotonic()
-        found = await one(here, video)
-        assert found.objects / (time.monotonic() - began) > 200
+    """What is wrong is told, of the others only how many there are; for programs, a line for each."""
+    videos = [await here.upload(f"{number}.mp4", bytes([number]) * 5000) for number in range(5)]
+    key = chunk_key(await stream_of(here, videos[2]), 1)
+    s3_server.delete(bucket, key)
+    at_hand(here.store)
+    capfd.readouterr()
+    how = {"repair": False, "as_json": False, "deep": False}
+    assert await commands._verify(here.settings, (), **how) == 1
+    told = capfd.readouterr().out
+    assert f"{key}: expected 904 bytes, found nothing" in told
+    assert [video for video in videos if video in told] == [videos[2]]
+    assert "5 videos verified: 4 well, 1 with something wrong, 0 not checked" in told
+    assert await commands._verify(here.settings, (), **{**how, "repair": True, "as_json": True}) == 0
+    lines = {line["video"]: line for line in map(json.loads, capfd.readouterr().out.splitlines())}
+    assert set(lines) == set(videos)
+    assert (len(lines[videos[2]]["repairs"]), lines[videos[2]]["status"], lines[videos[2]]["written"]) == (1, 0, True)
+
+
+async def test_a_store_that_is_down_ends_the_look_at_all(
+    here: World, at_hand: Callable[..., None], make_settings: MakeSettings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """After some tries, with the reason: no one wants that once for each of ten thousand videos."""
+    for number in range(12):
+        await here.upload(f"{number}.mp4", bytes([number]) * 100, copy=number == 0)
+    for _ in range(2):
+        async with world(here.log, make_settings(s3_endpoint="http://127.0.0.1:9", chunk_size=4096)) as elsewhere:
+            at_hand(elsewhere.store)
+            how = {"repair": False, "as_json": True, "deep": False}
+            assert await commands._verify(here.settings, (), **how) in {1, 2}
+    told = capfd.readouterr()
+    assert "Stopped, since the rest cannot be checked now: S3 is unreachable" in told.err
+    assert "trying again" in told.err

@@ -36,7 +36,9 @@ def configure_logging(settings: Settings, *, process: str) -> None:
             structlog.processors.JSONRenderer(serializer=lambda told, **_: orjson.dumps(told, default=repr).decode()),
         ]
     else:
-        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Its own choice would show the local variables of every frame: tokens, and addresses as good as passwords.
+        plain = structlog.dev.plain_traceback
+        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
     structlog.configure(
         processors=[*shared, *renderer],

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from processors.comparing import RANGE, sha256_of
 from processors.copies import Copies, DriveCopy, chunk_key, manifest_key
 from processors.manifests import (
     MAX_MANIFEST,
@@ -22,7 +23,6 @@ from processors.manifests import (
 )
 from processors.ports import Drive, ObjectStore
 from processors.restoring import DamagedCopyError, Wanted
-from processors.verifying import RANGE, sha256_of
 from streams.errors import NotFoundError, RejectedError
 
 SIDE_BY_SIDE = 8

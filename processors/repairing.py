@@ -15,13 +15,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from processors.comparing import MANIFEST_INDEX, Checked, digest
 from processors.copies import Copies, Stream, chunk_key, fold, manifest_again, manifest_key
 from processors.manifests import Part, at_once, parts_of
 from processors.origins import drive_wanted
 from processors.ports import Drive, ObjectStore
 from processors.restoring import DamagedCopyError
 from processors.storage.threads import in_thread
-from processors.verifying import MANIFEST_INDEX, SOURCE, TRIES, Checked, digest
+from processors.verifying import SOURCE, TRIES
 from streams.errors import ConflictError, DependencyDownError, SpoolhouseError, TransientError
 from streams.events import (
     ChunkUploaded,

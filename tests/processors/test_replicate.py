@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -49,6 +50,9 @@ from tests.streams.driving import eventually, pending
 from tests.swift import SECRET_KEY, SwiftServer
 
 CHUNK = 64 * 1024
+
+SMALL_FILES = int(os.environ.get("SPOOLHOUSE_SMALL_FILES", "40"))
+"""Set it to 10,000 to see how long that takes."""
 
 
 @pytest.fixture
@@ -584,7 +588,7 @@ async def test_many_small_files_are_copied(
     log: Log, settings: Settings, s3_server: SwiftServer, bucket: str, tmp_path: Path
 ) -> None:
     """Each with its chunk and its manifest; several side by side."""
-    count = int(os.environ.get("SPOOLHOUSE_SMALL_FILES", "40"))
+    count = SMALL_FILES
     videos = {}
     async with replicating(log, settings):
         for number in range(count):
@@ -592,9 +596,11 @@ async def test_many_small_files_are_copied(
             videos[new_video()] = (path, noise(path, 1 + number * 37 % 3000))
         for video, (path, _) in videos.items():
             await tell(log, video, stored(path))
+        began = time.monotonic()
         for video in videos:
             await copied(log, video)
         await eventually(lambda: quiet(log))
+        print(f"{count / (time.monotonic() - began):.0f} small files a second")
     objects = s3_server.objects(bucket)
     assert len(objects) == 2 * count
     for video, (_, content) in videos.items():

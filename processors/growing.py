@@ -30,7 +30,6 @@ no request of another file, nor any registration, waits for it longer than the b
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -38,7 +37,7 @@ from typing import Any
 
 import structlog
 
-from processors.copies import Growth, chunk_key
+from processors.copies import Growth, chunk_key, fold
 from processors.growths import Journal, open_journal
 from processors.ports import ObjectStore
 from processors.watching.comparing import Found
@@ -87,6 +86,8 @@ class _File:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     journal: Journal | None = None
+    revision: int = 0
+    """Which one of the journal's video it is taken for."""
 
     async def changes(self) -> None:
         """Wait until more is known of it, or until it is to be left alone."""
@@ -170,10 +171,10 @@ class GrowingFiles:
             if ended_for != found and (expected := self._registrar.expected(relative, found)):
                 asked[relative] = expected
         versions = await patiently(lambda: self._log.versions([growth_subject(video) for video, _ in asked.values()]))
-        for (relative, (video, revision)), version in zip(asked.items(), versions, strict=True):
+        for relative, version in zip(asked, versions, strict=True):
             if version or relative in self._files:
                 found = settled[relative]
-                self._endings[relative] = (found, self._spawn(self._end(relative, found, video, revision)))
+                self._endings[relative] = (found, self._spawn(self._end(relative, found)))
                 waiting.add(relative)
         return waiting
 
@@ -201,6 +202,7 @@ class GrowingFiles:
         video, revision = identity
         device = await self._threads.run(folder_device, self._root, file.relative)
         journal = file.journal = await open_journal(self._log, video)
+        file.revision = revision
         growth, asked, refusals = journal.current(revision), False, 0
         while not file.stopping.is_set():
             stop_if_cancelled()
@@ -304,19 +306,19 @@ class GrowingFiles:
         return None
 
     async def _give_up(self, file: _File, journal: Journal, growth: Growth, reason: str) -> None:
-        """Remove what was sent, then say so: who dies in between does it again."""
+        """Say so, then remove what was sent: whoever goes on with this file never counts on what is being removed."""
         _log.info("growing file: what was sent of it is removed", path=self._shown(file), reason=reason)
-        while not await self._removed(growth):
-            if await file.stops_within(PAUSE):
-                return
         await journal.abandon(growth, reason)
+        self._spawn(self._remove(growth))
 
-    async def _removed(self, growth: Growth) -> bool:
+    async def _removed(self, growth: Growth, *, looking: bool) -> bool:
         """Remove what may be there of a stream; False where the store cannot do it just now."""
         if growth.started.store != self._store.label:
             return True
         keys = [chunk_key(growth.started.stream_id, index) for index in sorted({one.index for one in growth.requests})]
         try:
+            if looking and not [one async for one in self._store.list(f"{growth.started.stream_id}/")]:
+                return True
             await self._store.delete(keys)
         except (DependencyDownError, TransientError) as error:
             _log.debug("chunks cannot be removed yet", stream=growth.started.stream_id, error=str(error))
@@ -325,9 +327,11 @@ class GrowingFiles:
 
     # ------------------------------------------------------------ the end of a stream
 
-    async def _end(self, relative: str, found: Found, video: str, revision: int) -> None:
+    async def _end(self, relative: str, found: Found) -> None:
         """A file is complete: let no one send anything of it any more, and say what of it is good."""
         async with self._ending:
+            # The file that had this path before may have been moved away: then this is another video.
+            video, revision = await self._registrar.identify(relative, found) or ("", 0)
             if file := self._files.pop(relative, None):
                 file.stop()
                 assert file.task is not None
@@ -335,18 +339,24 @@ class GrowingFiles:
                 file.task.cancel()
                 await asyncio.gather(file.task, return_exceptions=True)
                 if file.journal is not None and file.journal.video != video:
-                    await self._end_stream(relative, found, file.journal.video, None)
-            await self._end_stream(relative, found, video, revision)
+                    why = "it became another video"
+                    await self._end_stream(relative, found, file.journal.video, file.revision, useless=why)
+            if video:
+                await self._end_stream(relative, found, video, revision)
 
-    async def _end_stream(self, relative: str, found: Found, video: str, revision: int | None) -> None:
-        """End what was begun of a revision; of None: nothing that was begun is of any use."""
+    async def _end_stream(
+        self, relative: str, found: Found, video: str, revision: int, *, useless: str | None = None
+    ) -> None:
+        """End what was begun of a revision; `useless` says why none of it may be gone on with."""
         for _ in range(TRIES):
             journal = await open_journal(self._log, video)
+            if fold(await patiently(lambda: self._log.history(video))).revision >= revision:
+                return  # it is registered: what was sent is a copy by now, or will be one
             try:
                 for growth in journal.growths:
-                    if growth.abandoned or revision not in {growth.started.revision, None}:
+                    if growth.abandoned or growth.started.revision != revision:
                         continue
-                    reason = "it became another video" if revision is None else self._over(growth, found)
+                    reason = useless or self._over(growth, found)
                     if reason := reason or await self._changed(relative, growth):
                         await journal.abandon(growth, reason)
                         self._spawn(self._remove(growth))
@@ -368,27 +378,31 @@ class GrowingFiles:
                 return f"chunk {index} was rewritten, and a request with its former content may yet arrive"
         return None
 
-    async def _remove(self, growth: Growth) -> None:
-        """Remove what was sent, however long that takes."""
-        while not await self._removed(growth):
+    async def _remove(self, growth: Growth, *, looking: bool = False) -> None:
+        """Remove what was sent, however long that takes. `looking`: most likely nothing is there any more."""
+        while not await self._removed(growth, looking=looking):
             stop_if_cancelled()
             await asyncio.sleep(PAUSE)
 
     async def _tidy_up(self) -> None:
-        """Remove what was sent of files that went away while nobody watched: no one will ever ask for them."""
+        """Remove what was sent of files that went away while nobody watched, and what another run left of that."""
         for subject in await patiently(lambda: self._log.subjects(growth_subject(""))):
             stop_if_cancelled()
-            if (await patiently(lambda: self._log.checkpoint(subject))).get("growing") != "yes":  # noqa: B023
+            if (await patiently(lambda: self._log.checkpoint(subject))).get("growing") not in {"yes", "over"}:  # noqa: B023
                 continue
             journal = await open_journal(self._log, subject.removeprefix(growth_subject("")))
             for growth in journal.growths:
                 started = growth.started
-                if growth.abandoned or growth.ended or started.root != self._root:
+                if started.root != self._root or (growth.ended and not growth.abandoned):
                     continue
-                if await self._threads.run(vanished, self._root, started.relative, started.device):
-                    await self._remove(growth)
-                    with contextlib.suppress(ConflictError):  # it is there again, and dealt with
+                if not (before := growth.abandoned):
+                    if not await self._threads.run(vanished, self._root, started.relative, started.device):
+                        continue
+                    try:
                         await journal.abandon(growth, "the file went away")
+                    except ConflictError:
+                        break  # it is there again, and dealt with
+                await self._remove(growth, looking=before)
 
     # ------------------------------------------------------------ small helpers
 

@@ -693,7 +693,7 @@ class GrowthEnded(Event):
 
 @event()
 class GrowthAbandoned(Event):
-    """The file shrank, was replaced or went away before it settled: what was sent of it was removed."""
+    """The file shrank, was replaced or went away before it settled: what was sent of it is of no use, and is removed."""
 
     stream_id: str
     reason: str
@@ -703,8 +703,8 @@ class GrowthAbandoned(Event):
         return f"GrowthAbandoned/{self.stream_id}"
 
     def checkpoint(self, at: datetime) -> Mapping[str, str] | None:  # noqa: ARG002 # the same at any time
-        """Whether something may have to be tidied up, should the file never be seen again."""
-        return {"growing": "no"}
+        """What was sent of it is removed after this: whoever comes next looks whether it was."""
+        return {"growing": "over"}
 
 
 # ---------------------------------------------------------------- the registry: registry:videos

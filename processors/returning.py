@@ -6,10 +6,12 @@ rest is done.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +22,7 @@ from processors.restoring import SILENT, Restored, Telling, Wanted, rebuild
 from processors.storage import partfile
 from processors.storage.disk import Marks
 from processors.storage.files import make_folder
+from processors.storage.offloads import Offloads
 from processors.storage.sidecars import Sidecar, Sidecars
 from processors.storage.threads import in_thread
 from streams.codec import Recorded
@@ -31,6 +34,13 @@ from streams.paths import OsPath, escape_path
 from streams.settings import Settings
 
 SOURCE = "restore"
+
+TRIES = 3
+"""How often a file is restored that is taken away just then."""
+
+LOCK_WITHIN = 300.0
+"""Seconds to wait for a process that gives up files: it may have a large one to hash."""
+
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -85,21 +95,39 @@ async def put_back(
     sidecars = Sidecars(settings.sidecars)
     with partfile.disk_errors(home):
         await in_thread(make_folder, home.parent)
-    restored = await rebuild(
-        wanted,
-        home,
-        force=force,
-        telling=telling,
-        appearing=_Appearing(sidecars, facts, history),
-        marks=Marks.of(settings),
-    )
+    appearing = _Appearing(sidecars, facts, history)
+    for _ in range(TRIES):
+        restored = await rebuild(
+            wanted, home, force=force, telling=telling, appearing=appearing, marks=Marks.of(settings)
+        )
+        async with _alone(sidecars.offloads):
+            # One that lay there whole may have been on its way out: the log had it offloaded, and it goes a moment later.
+            if not await in_thread(os.path.lexists, home):
+                continue
+            try:
+                await _tell(log, video, restored, replica)
+            except SpoolhouseError as error:
+                return Returned(restored, error)
+            reach("restore.logged")
+            await in_thread(sidecars.returned, video)
+            return Returned(restored, None)
+    raise RejectedError(409, f"{escape_path(str(home))} is taken away as soon as it is there: who does that?")
+
+
+@asynccontextmanager
+async def _alone(offloads: Offloads) -> AsyncIterator[None]:
+    """No other process gives up files during the body. Raises RejectedError (409)."""
+    deadline = time.monotonic() + LOCK_WITHIN
+    while (fd := await in_thread(offloads.lock)) is None:
+        if time.monotonic() > deadline:
+            raise RejectedError(
+                409, "The file is there, and another process gives up files just now: run the same command again."
+            )
+        await asyncio.sleep(0.05)
     try:
-        await _tell(log, video, restored, replica)
-    except SpoolhouseError as error:
-        return Returned(restored, error)
-    reach("restore.logged")
-    await in_thread(sidecars.returned, video)
-    return Returned(restored, None)
+        yield
+    finally:
+        os.close(fd)
 
 
 async def _tell(log: Log, video: str, restored: Restored, replica: Replica) -> None:

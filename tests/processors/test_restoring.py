@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from processors.origins import from_bucket, from_drive, from_stream, listed, str
 from processors.ports import StoredObject
 from processors.restoring import DamagedCopyError, Telling, Wanted, rebuild
 from processors.returning import home_of, put_back
+from processors.storage.originals import Original
 from processors.storage.partfile import SUFFIX, part_path
 from processors.storage.sidecars import Sidecars
 from streams.errors import NotFoundError, RejectedError, SpoolhouseError, TransientError
@@ -575,6 +577,32 @@ async def test_an_offloaded_video_comes_back_to_its_place(here: World) -> None:
     assert (await here.facts(video)).offloads == 2
     await back(here, video)
     assert (await here.types(video)).count("VideoRestored") == 2
+
+
+async def test_a_file_that_retention_is_about_to_remove_is_there_in_the_end(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has it offloaded already, and it lies there yet: that is not being there."""
+    video = await here.upload(content=CONTENT)
+    decided, go_on = threading.Event(), threading.Event()
+    remove = Original.remove
+
+    def slowly(original: Original) -> None:
+        decided.set()
+        assert go_on.wait(30)
+        remove(original)
+
+    monkeypatch.setattr(Original, "remove", slowly)
+    looking = asyncio.create_task(here.look())
+    assert await asyncio.to_thread(decided.wait, 30)
+    assert (await here.facts(video)).state == "offloaded"
+    restoring = asyncio.create_task(back(here, video))
+    await asyncio.wait([restoring], timeout=0.5)
+    go_on.set()
+    await asyncio.gather(looking, restoring)
+    assert (here.settings.uploads / "lesson.mp4").read_bytes() == CONTENT
+    assert (await here.facts(video)).state == "present"
+    assert here.sidecars.offloads.videos() == []
 
 
 async def test_a_lost_upload_comes_back_though_its_sidecar_is_lost_too(here: World) -> None:

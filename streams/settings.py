@@ -160,8 +160,8 @@ class Settings(BaseSettings):
     """Bytes of a chunk in the object store. A stream keeps the size that it began with."""
     chunks_in_flight: int = Field(4, ge=1, le=64)
     """Chunks of one video that are sent side by side; each takes its size of memory."""
-    replicate_concurrency: int = Field(2, ge=1)
-    """Videos that are copied side by side, to each place."""
+    replicate_concurrency: int = Field(4, ge=1)
+    """Videos that are copied to the object store side by side; each takes `chunks_in_flight` × `chunk_size` of memory."""
     growing_behind: int = Field(10_485_760, ge=0)
     """Bytes by which the copy of a file that is still being written stays behind its writer."""
 

@@ -24,7 +24,7 @@ from googleapiclient import discovery
 from googleapiclient.discovery_cache import get_static_doc
 from googleapiclient.errors import HttpError
 
-from processors.storage.drive_account import Accounts, unusable
+from processors.storage.drive_account import DRIVE, Accounts, unusable
 from processors.storage.drive_failures import (
     NETWORK,
     About,
@@ -36,6 +36,7 @@ from processors.storage.drive_failures import (
     sorted_refusal,
 )
 from processors.storage.drive_http import Http
+from streams.errors import DependencyDownError, SpoolhouseError, TransientError
 from streams.settings import Settings
 
 T = TypeVar("T")
@@ -89,8 +90,25 @@ class Client:
             except PassingError as passing:
                 pause = random.uniform(0, FIRST_PAUSE * 2.0**tries) if passing.wait is None else passing.wait
                 if tries >= passing.tries or time.monotonic() - started + pause > PATIENCE:
-                    raise passing.final from None
+                    raise await self._final(passing) from None
             await asyncio.sleep(pause)
+
+    async def _final(self, passing: PassingError) -> SpoolhouseError:
+        """What is raised in the end. Where Drive serves nobody just now it is no fault of this video's."""
+        final = passing.final
+        if not isinstance(final, TransientError):
+            return final
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._run, self._smallest, "account")
+        except PassingError:
+            return DependencyDownError(DRIVE, str(final), retry_after=final.retry_after, unreachable=False)
+        except (SpoolhouseError, ValueError):
+            return final  # another refusal: this one is told as it came
+        return final
+
+    def _smallest(self, http: Any) -> None:
+        """The smallest thing that Drive can be asked for."""
+        self.files.generateIds(count=1).execute(http=http, num_retries=0)
 
     @cached_property
     def service(self) -> Any:

@@ -273,20 +273,28 @@ async def test_an_id_of_another_account_is_not_used(drive: Drive) -> None:
 
 
 async def test_a_rate_limit_that_stays_is_this_uploads_failure(drive: Drive, drive_server: DriveServer) -> None:
-    """After five tries."""
+    """After five tries, where others are served meanwhile."""
     await drive.new_file_id()
-    drive_server.inject("generateIds", status=403, reason="rateLimitExceeded", times=50)
+    drive_server.inject(r"GET /drive/v3/files\?", status=403, reason="rateLimitExceeded", times=50)
     with pytest.raises(TransientError, match="rateLimitExceeded") as caught:
-        await drive.new_file_id()
+        await drive.find("a video", 1)
     assert caught.value.retry_after is not None
     assert 10 <= caught.value.retry_after <= 30
     assert drive_server.state()["faults"][0]["hits"] == 5
     drive_server.clear()
-    drive_server.inject("generateIds", status=429, retry_after=3600, times=50)
+    drive_server.inject(r"GET /drive/v3/files\?", status=429, retry_after=3600, times=50)
     with pytest.raises(TransientError) as caught:
-        await drive.new_file_id()
+        await drive.find("a video", 1)
     assert caught.value.retry_after == 3600
     assert drive_server.state()["faults"][0]["hits"] == 1, "whoever is told to come back in an hour does not ask on"
+
+
+async def test_a_drive_that_serves_nobody_pauses_everything(drive: Drive, drive_server: DriveServer) -> None:
+    """Given 503 to everyone for longer than it is waited for, then it is no video's failure."""
+    drive_server.inject("drive/v3", "status", status=503, times=1000)
+    with pytest.raises(DependencyDownError, match="503") as caught:
+        await drive.new_file_id()
+    assert caught.value.retry_after
 
 
 async def test_limits_of_the_day_and_full_drives_pause_everything(drive: Drive, drive_server: DriveServer) -> None:

@@ -274,22 +274,25 @@ class GrowingFiles:
         while True:
             stop_if_cancelled()
             if error is not None:
+                asked_for = getattr(error, "retry_after", None)
+                pause = PAUSE if asked_for is None else asked_for
                 if not said:
                     words = f"MinIO/S3 connection unavailable or error during upload_chunk {id}, {index}"
                     _log.warning(words, path=self._shown(file), error=str(error))
+                    _log.info(f"Retrying S3 upload for {self._shown(file)} in {pause:g} seconds...")
                     said = True
-                asked_for = getattr(error, "retry_after", None)
-                if await file.stops_within(PAUSE if asked_for is None else asked_for):
+                if await file.stops_within(pause):
                     return False
             try:
                 await self._store.prepare()
                 await self._store.head(chunk_key(id, index))
             except DependencyDownError as failure:
                 error = failure
+                continue
             except TransientError:
-                return True  # it answers; some give no answer about what is not there
-            else:
-                return True
+                pass  # it answers; some give no answer about what is not there
+            _log.info(f"Starting upload from offset {index * growth.started.chunk_size}", path=self._shown(file))
+            return True
 
     def _over(self, growth: Growth, found: Found, *, gone: bool = False) -> str | None:
         """Why nothing can come of a stream; None where it goes on."""

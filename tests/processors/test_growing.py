@@ -236,6 +236,7 @@ async def test_users_see_in_redis_how_far_it_is(recording: Recording, content: C
     assert shown["offset"] == str(2 * CHUNK) and shown["stream_id"] == growth.started.stream_id
     assert float(shown["last_modified"]) > 1e9
     said = [line["event"] for line in lines]
+    assert said.count("Starting upload from offset 0") == 1
     assert f"Uploading chunk: {growth.started.stream_id}/chunk_000000.bin chunk_number: 0" in said
 
 
@@ -400,9 +401,15 @@ async def test_while_the_store_is_down_the_root_is_watched_and_the_copy_waits(
                 recorder.write(whole[5 * CHUNK :])
                 await recording.sends("cam.mp4", 7)
             await recording.settled("cam.mp4")
-    said = [line["event"] for line in lines if "MinIO/S3" in line["event"]]
-    id = growth.started.stream_id
-    assert said == [f"MinIO/S3 connection unavailable or error during upload_chunk {id}, 2"], "once for the outage"
+    told_by = ("MinIO/S3", "Retrying S3", "Starting upload")
+    said = [line["event"] for line in lines if line["event"].startswith(told_by)]
+    id, path = growth.started.stream_id, recording.root / "cam.mp4"
+    assert said[:3] == [
+        "Starting upload from offset 0",
+        f"MinIO/S3 connection unavailable or error during upload_chunk {id}, 2",
+        f"Retrying S3 upload for {path} in {said[2].rsplit(' ', 2)[1]} seconds...",
+    ]
+    assert said[3:] == [f"Starting upload from offset {2 * CHUNK}"], "once for the outage"
     await recording.copied("cam.mp4", whole)
     assert set(Counter(recording.store.puts).values()) == {1}
 

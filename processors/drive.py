@@ -23,7 +23,9 @@ from streams.events import (
     DriveUploadRequested,
     DriveUploadStarted,
     Event,
+    FileReturned,
     FileSettled,
+    VideoRestored,
     VideoStored,
 )
 from streams.processing import Context, First, processor
@@ -35,7 +37,7 @@ SIDE_BY_SIDE = 3
 
 @processor(
     "drive",
-    on=(VideoStored, FileSettled, DriveUploadRequested),
+    on=(VideoStored, FileSettled, FileReturned, VideoRestored, DriveUploadRequested),
     concurrency=SIDE_BY_SIDE,
     needs=lambda settings: settings.drive_configured,
 )
@@ -43,7 +45,8 @@ async def drive(recorded: Recorded[Any], context: Context) -> AsyncIterator[Even
     """Bring the video's current revision to Drive, from wherever an earlier run left off."""
     histories = context.service(Histories)  # type: ignore[type-abstract]
     facts = fold(await histories.history(recorded.subject))
-    if not wanted(facts, recorded.event.revision):
+    revision = getattr(recorded.event, "revision", facts.revision)  # a file that is back says none
+    if not wanted(facts, revision):
         return
     begun = facts.drive_copy() is not None
     try:
@@ -54,9 +57,7 @@ async def drive(recorded: Recorded[Any], context: Context) -> AsyncIterator[Even
     except ChangedError as error:
         context.log.info("upload to Drive given up: another revision will follow", reason=str(error))
     except (TransientError, DependencyDownError) as error:
-        if isinstance(error, GoneError) and not wanted(
-            fold(await histories.history(recorded.subject)), recorded.event.revision
-        ):
+        if isinstance(error, GoneError) and not wanted(fold(await histories.history(recorded.subject)), revision):
             return  # it was removed on purpose, and that is known by now
         if not facts.failing:
             yield DriveUploadFailed(

@@ -32,6 +32,7 @@ from streams.events import (
     ReplicationCompleted,
     ReplicationRequested,
     ReplicationStarted,
+    VideoRestored,
     VideoStored,
 )
 from streams.paths import OsPath, escape_path
@@ -55,7 +56,7 @@ class _ChangedError(Exception):
 
 @processor(
     "replicate",
-    on=(VideoStored, FileSettled, FileReturned, ReplicationRequested),
+    on=(VideoStored, FileSettled, FileReturned, VideoRestored, ReplicationRequested),
     needs=lambda settings: settings.s3_configured,
     concurrency=lambda settings: settings.replicate_concurrency,
 )
@@ -79,7 +80,8 @@ async def replicate(recorded: Recorded[Any], context: Context) -> AsyncIterator[
         return
     async with AsyncExitStack() as stack:
         try:
-            original = await stack.enter_async_context(opened(facts.path))
+            # A link in a watched folder stands for what it points to: that file's identity is compared before it is read.
+            original = await stack.enter_async_context(opened(facts.path, follow=facts.door == "watch"))
         except OSError as error:
             raise _not_opened(error, told.path, context.attempt) from error
         await stack.enter_async_context(told.trouble())

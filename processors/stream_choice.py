@@ -89,7 +89,8 @@ async def _resumed(
     *,
     forgotten: bool,
 ) -> Chosen:
-    upload = facts.door != "watch"
+    # Where the whole's hash is known it decides: a damaged file may have been sent before the right one was put back.
+    immutable = facts.door != "watch" and not facts.sha256
     if stream.completed is not None:
         known = await _not_damaged(facts, stream, store, beat)
         return Chosen(stream, begun=True, known=known, fixed=True, forgotten=forgotten)
@@ -100,7 +101,7 @@ async def _resumed(
     manifest = await _manifest(store, stream.id) if forgotten else None
     if manifest is not None and manifest.chunk_size == stream.chunk_size and _suits(manifest, facts):
         known = {**await _there(manifest, store), **known}
-    return Chosen(stream, begun=True, known=known, fixed=upload, sealed=manifest is not None, forgotten=forgotten)
+    return Chosen(stream, begun=True, known=known, fixed=immutable, sealed=manifest is not None, forgotten=forgotten)
 
 
 async def _new(

@@ -143,10 +143,10 @@ class Original:
 
 
 @asynccontextmanager
-async def opened(path: OsPath) -> AsyncIterator[Original]:
-    """A regular file, open while the body runs. Raises OSError; a symbolic link is refused."""
+async def opened(path: OsPath, *, follow: bool = False) -> AsyncIterator[Original]:
+    """A regular file, open while the body runs. Raises OSError; a symbolic link is refused unless it is to be followed."""
     _give_memory_back()
-    opening = in_thread(_open, path)
+    opening = in_thread(_open, path, follow)
     try:
         fd = await asyncio.shield(opening)
     except asyncio.CancelledError:
@@ -180,8 +180,8 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
-def _open(path: OsPath) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _open(path: OsPath, follow: bool) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(f"{path!r} is no regular file")

@@ -21,7 +21,7 @@ from processors.drive import drive, wanted
 from processors.storage import drive_client
 from processors.storage.drive import open_drive
 from streams.errors import DependencyDownError, DrainingError, TransientError
-from streams.events import FileRemoved, ReplicaDamaged, VideoOffloaded
+from streams.events import FileRemoved, FileReturned, ReplicaDamaged, VideoOffloaded, VideoRestored
 from streams.settings import Settings
 from tests.drive_server import DriveServer
 from tests.processors.drive_world import CHUNK, World, content
@@ -169,6 +169,33 @@ async def test_what_is_gone_or_replaced_is_left_alone(world: World) -> None:
     asked = len(world.server.requests())
     assert await world.run() == []
     assert len(world.server.requests()) == asked
+
+
+async def test_a_file_that_is_back_is_copied_after_all(world: World) -> None:
+    """It had been removed, or given up for its copy elsewhere, before it was this one's turn."""
+    path = world.settle(FILM)
+    away = path.rename(path.with_name("away"))
+    known = world.facts
+    root, relative = known.root, "films/film.mkv"
+    world.append(FileRemoved(root=root, relative=relative, removal=1))
+    assert await world.run() == []
+    away.rename(path)
+    found = {"size": known.size, "modified_ns": known.modified_ns, "device": known.device, "inode": known.inode}
+    world.append(FileReturned(root=root, relative=relative, removal=1, **found))
+    assert await world.run() == WHOLE
+    world.only_file(FILM)
+
+
+async def test_a_restored_file_is_copied_where_drive_came_later(world: World) -> None:
+    """It was given up while only another place was configured."""
+    path = world.upload(FILM)
+    size = len(FILM)
+    world.append(VideoOffloaded(revision=1, path=str(path), size=size, replicas=("s3",), offload=1))
+    assert await world.run() == []
+    told = {"path": str(path), "size": size, "sha256": world.facts.sha256, "replica": "s3"}
+    world.append(VideoRestored(revision=1, offload=1, **told))
+    assert await world.run() == WHOLE
+    world.only_file(FILM)
 
 
 def test_it_runs_once_drive_is_configured(make_settings: Callable[..., Settings]) -> None:

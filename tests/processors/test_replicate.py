@@ -25,6 +25,8 @@ from streams.events import (
     GrowthEnded,
     GrowthStarted,
     ReplicaDamaged,
+    VideoOffloaded,
+    VideoRestored,
 )
 from streams.identity import growth_subject, stream_id
 from streams.log import Log, open_log
@@ -263,6 +265,56 @@ async def test_an_upload_that_turned_bad_on_our_disk_is_not_completed(
     [parked] = [one.event for one in await log.history(video) if one.type == "EntryParked"]
     assert "is not what it was: its sha256 is" in parked.reason
     assert manifest_key(stream_id(video, 1)) not in s3_server.objects(bucket)
+
+
+async def test_an_upload_that_turned_bad_is_copied_once_the_right_file_is_back(
+    log: Log, settings: Settings, s3_server: SwiftServer, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the reason of its parking says."""
+    path = tmp_path / "a.mp4"
+    content = noise(path, 3 * CHUNK)
+    video, event = new_video(), stored(path)
+    path.write_bytes(content[:CHUNK] + bytes(CHUNK) + content[2 * CHUNK :])
+    monkeypatch.setattr("streams.setting_aside.backoff", lambda _: 0.01)
+    async with replicating(log, settings):
+        await tell(log, video, event)
+        await eventually(lambda: _has(log, video, "EntryParked"))
+        path.write_bytes(content)
+        retries = Retries(log.redis, log.keys, "replicate")
+        [parked] = [one for partition in range(4) for one in await retries.parked(partition)]
+        await retries.replay(parked)
+        check_copy(s3_server, bucket, await copied(log, video), content)
+
+
+async def test_a_link_in_a_watched_folder(
+    log: Log, settings: Settings, s3_server: SwiftServer, bucket: str, tmp_path: Path
+) -> None:
+    """It stands for what it points to."""
+    path, link = tmp_path / "a.mp4", tmp_path / "link.mp4"
+    content = noise(path, 3 * CHUNK)
+    link.symlink_to("a.mp4")
+    video = new_video()
+    async with replicating(log, settings):
+        await tell(log, video, settled(link))
+        check_copy(s3_server, bucket, await copied(log, video), content)
+
+
+async def test_a_restored_file_is_copied_where_the_store_came_later(
+    log: Log, settings: Settings, s3_server: SwiftServer, bucket: str, tmp_path: Path
+) -> None:
+    """It was given up while only Drive was configured."""
+    path = tmp_path / "a.mp4"
+    content = noise(path, 3 * CHUNK)
+    video, event = new_video(), stored(path)
+    size, where = len(content), event.path
+    await tell(log, video, event)
+    await tell(log, video, VideoOffloaded(revision=1, path=where, size=size, replicas=("drive",), offload=1))
+    async with replicating(log, settings):
+        await eventually(lambda: quiet(log))
+        assert "ReplicationStarted" not in await types(log, video)
+        back = VideoRestored(revision=1, path=where, size=size, sha256=event.sha256, replica="drive", offload=1)
+        await tell(log, video, back)
+        check_copy(s3_server, bucket, await copied(log, video), content)
 
 
 async def test_names_that_are_no_text_are_copied(

@@ -182,6 +182,7 @@ class DriveWaiting:
             door=cause.event.door,
             episode=facts.episode + 1,
             reason=reason,
+            begun=facts.drive_copy() is not None,
         )
         await self._log.append(new_event(facts.video, event, source=GROUP, cause=cause, expected=facts.ver))
 

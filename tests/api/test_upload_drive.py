@@ -171,6 +171,7 @@ async def test_refused_credentials_are_told_at_once(
     assert [answer.status for answer in answers] == [502, 502, 502]
     assert all("account not found" in answer.body["error"] for answer in answers)
     assert await failures(api) == dict.fromkeys(FAILURE, 3)
+    assert starts(api) == 3, "each has its start, whether the worker or the answer told the failure"
     assert sum(request["path"] == "/token" for request in drive_server.requests()) < 5
     drive_server.refuse_credentials(None)
     assert api.settings.drive_credentials is not None
@@ -191,9 +192,15 @@ async def test_half_of_the_configuration_is_a_failure(
         assert answer.status == 502
         assert answer.body["error"].startswith("Failed to upload to Drive: Could not initialize Drive service")
         assert await failures(api) == dict.fromkeys(FAILURE, 1)
+        assert starts(api) == 1
         async with drive_worker(api.settings):  # it finds the same, and says nothing more
             await until(lambda: told_down(api))
         assert await failures(api) == dict.fromkeys(FAILURE, 1)
+
+
+def starts(api: Api) -> int:
+    """How often the log says that an upload to Drive starts."""
+    return sum(line.startswith("Starting Drive upload for: ") for line in lines(api))
 
 
 async def told_down(api: Api) -> bool:

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +87,11 @@ async def replicate(recorded: Recorded[Any], context: Context) -> AsyncIterator[
         await stack.enter_async_context(told.trouble())
         await store.prepare()
         chosen = await choose(facts, history, histories, store, context.settings, context.beat)
+        if chosen.known:
+            # All of that is read and hashed first. Whoever waits for the store need not wait for it, and it need not be
+            # done at every try while the store is down.
+            await _ask(store, chunk_key(chosen.stream.id, 0))
+            await context.answered()
         copying = _Copying(facts, chosen, original, told, context, store, histories)
         try:
             async with aclosing(copying.events()) as events:
@@ -343,6 +348,12 @@ def _left_by(recorded: Recorded[Any], history: Sequence[Recorded[Any]]) -> list[
 
 def _abandoned(stream: Stream, reason: str) -> ReplicationAbandoned:
     return ReplicationAbandoned(revision=stream.revision, stream_id=stream.id, reason=reason)
+
+
+async def _ask(store: ObjectStore, key: str) -> None:
+    """Raise DependencyDownError where the store does not answer; what it says of this object does not matter."""
+    with suppress(TransientError):
+        await store.head(key)
 
 
 async def _remove_objects(store: ObjectStore, stream: str) -> None:

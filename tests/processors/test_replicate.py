@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 import processors.replicate
 from processors.copies import chunk_key, manifest_key
+from processors.storage.chunks import Original
 from processors.storage.stores import open_store
 from streams.events import (
     ChunkUploaded,
@@ -544,6 +545,36 @@ async def test_an_outage_is_waited_for(
     resumed = [line for line in lines if line.startswith("Starting upload from offset ")]
     assert int(resumed[-1].split()[-1]) >= 3 * CHUNK
     assert int(resumed[-1].split()[-1]) % CHUNK == 0
+
+
+async def test_nothing_is_read_again_before_the_store_answers(
+    log: Log,
+    settings: Settings,
+    own_s3: SwiftServer,
+    use_s3: Callable[[SwiftServer], dict[str, str]],
+    make_settings: Callable[..., Settings],
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A large file takes long to be hashed up to where it goes on: others would wait for that after an outage."""
+    use_s3(own_s3)
+    path = tmp_path / "a.mp4"
+    content = noise(path, 6 * CHUNK)
+    video, read = new_video(), list[int]()
+    chunks = Original.chunks
+    monkeypatch.setattr(Original, "chunks", lambda *given: (read.append(1), chunks(*given))[1])
+    settings = make_settings(partitions=4, chunk_size=CHUNK)
+    sid = await grow(log, settings, video, path, chunks=5)
+    await tell(log, growth_subject(video), GrowthEnded(stream_id=sid, size=len(content), ending=7))
+    own_s3.kill()
+    async with replicating(log, settings) as host:
+        await tell(log, video, settled(path))
+        await eventually(lambda: host.handling.breaker.reason, timeout=10)
+        assert not read
+        own_s3.start()
+        check_copy(own_s3, bucket, await copied(log, video), content)
+    assert len(read) == 1
 
 
 async def _told(log: Log, video: str, chunks: int) -> bool:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import tempfile
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.drive_server import DriveServer
 from tests.e2e.running import PATIENCE, free_port, until
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +33,46 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _blocks() -> list[str]:
-    return [block.strip() for block in re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)]
+def _blocks(text: str = README) -> list[str]:
+    return [block.strip() for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)]
+
+
+def _section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def _commands(section: str) -> list[str]:
+    return re.findall(r"`\.venv/bin/spoolhouse ([^`]+)`", _section(section))
+
+
+def _runs(place: Path, environment: dict[str, str], command: str) -> str:
+    """What a `spoolhouse` command answers there; it succeeds."""
+    installed = ROOT / ".venv/bin/spoolhouse"
+    done = subprocess.run(
+        [installed if installed.exists() else "spoolhouse", *command.split()],
+        cwd=place, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _environment(port: int) -> dict[str, str]:
+    """Nothing of Spoolhouse is set but the port."""
+    others = ("SPOOLHOUSE_", "MYSQL_", "AWS_", "DRIVE_")
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(others)},
+        "SPOOLHOUSE_PORT": str(port),
+    }
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """As Ctrl-C does it; it ends well."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        assert process.wait(PATIENCE) == 0
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def test_the_first_command_shows_what_the_readme_promises(place: Path, sample_videos: list[Path]) -> None:
@@ -39,10 +81,7 @@ def test_the_first_command_shows_what_the_readme_promises(place: Path, sample_vi
     promised = next(block for block in _blocks() if block.startswith("log        embedded"))
     send = next(block for block in _blocks() if block.startswith("curl"))
     port = free_port()
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("SPOOLHOUSE_", "MYSQL_"))},
-        "SPOOLHOUSE_PORT": str(port),
-    }
+    environment = _environment(port)
     output = place / "out"
     with output.open("w") as out:
         process = subprocess.Popen(
@@ -65,26 +104,65 @@ def test_the_first_command_shows_what_the_readme_promises(place: Path, sample_vi
         assert '"success":true' in sent.stdout.replace(" ", "")
 
         def runs(command: str) -> str:
-            done = subprocess.run(
-                [ROOT / ".venv/bin/spoolhouse" if (ROOT / ".venv/bin/spoolhouse").exists() else "spoolhouse", *command.split()],
-                cwd=place, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stdout + done.stderr
-            return done.stdout
+            return _runs(place, environment, command)
 
         until(
             lambda: "Tutorial_clip.mp4" in runs("list") and "spoolhouse-demo.mp4" in runs("list"),
             why="both in the list",
         )
         video = runs("list").splitlines()[1].split()[0]
-        commands = re.findall(r"`\.venv/bin/spoolhouse ([^`]+)`", README)
+        commands = _commands("Give it a video")
         assert len(commands) >= 4
         for command in commands:
             assert runs(command.replace("ID", video)).strip()
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            assert process.wait(PATIENCE) == 0
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _stop(process)
+
+
+def test_copies_on_another_disk_are_made_checked_and_brought_back(
+    place: Path, other_disk: Path, drive_server: DriveServer, sample_videos: list[Path]
+) -> None:
+    """Given the folder on another disk that the README's example names, then each command of that section answers."""
+    [example] = _blocks(_section("Copies elsewhere"))
+    says_where, up = example.replace("/mnt/other-disk", str(other_disk)).splitlines()
+    port = free_port()
+    environment = {**_environment(port), **drive_server.environment}
+    subprocess.run(["bash", "-c", says_where], cwd=place, env=environment, timeout=PATIENCE, check=True)
+    output = place / "out"
+    with output.open("w") as out:
+        process = subprocess.Popen([ROOT / up], cwd=place, env=environment, stdout=out, stderr=out)
+    try:
+        until(
+            lambda: "\nready at" in output.read_text() or process.poll() is not None, seconds=PATIENCE, why="its start"
+        )
+        assert f"file://{other_disk}/videos" in output.read_text()
+        shutil.copy(sample_videos[1], place / "data/inbox/film.mp4")
+
+        def runs(command: str) -> str:
+            return _runs(place, environment, command)
+
+        def copied() -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/videos", timeout=PATIENCE) as answer:
+                shown = json.load(answer)["videos"]
+            whole = [one["id"] for one in shown for copy in one["replicas"] if copy["state"] == "complete"]
+            return str(whole[0]) if len(whole) == 2 else ""
+
+        video = until(copied, why="both copies")
+        commands = _commands("Copies elsewhere")
+        with ThreadPoolExecutor(3) as people:
+            done = people.map(runs, [command.replace("ID", video) for command in commands])
+            answers = dict(zip(commands, done, strict=True))
+
+        assert (place / "copy.mp4").read_bytes() == sample_videos[1].read_bytes()
+        for command, expected in {
+            "list --not-copied": "No videos.",
+            "verify --all": "1 videos verified: 1 well",
+            "restore ID -o copy.mp4": f"restored from file://{other_disk}/videos",
+            "restore --bucket videos --list": "film.mp4",
+            "drive check": "files may be put into the folder",
+            "retention --days 30 --dry-run": "No video came in more than 30 days ago.",
+        }.items():
+            assert expected in answers.pop(command)
+        assert not answers, "the README has a command that is not looked at here"
+    finally:
+        _stop(process)

@@ -95,21 +95,22 @@ async def stream_checked(facts: Copies, stream: Stream, store: ObjectStore, deep
             found[one.key] = one
         elif len(orphans) < ORPHANS:
             orphans.append(one.key)
-    elsewhere = f" (it was copied to {done.store})" if done.store != store.label and not found else ""
+    if done.store != store.label and not found:
+        return replace(
+            plain, state="absent", reason=f"there is no copy in {store.label}: it was copied to {done.store}"
+        )
     plain = replace(plain, objects=done.chunks + 1, size=done.size, orphans=tuple(orphans))
 
     from_manifest: tuple[Part, ...] | None = None
     faults: list[Fault] = []
     if deep or not await in_thread(_as_the_log_has_it, facts, stream, found.get(manifest)):
-        faults, from_manifest = await _manifest_checked(
-            stream, store, found.get(manifest), done.manifest_sha256, elsewhere
-        )
+        faults, from_manifest = await _manifest_checked(stream, store, found.get(manifest), done.manifest_sha256)
     parts = parts or from_manifest
     looking(1)
     if parts is None:
         reason = "the log does not hold its chunks, and without the manifest nothing says what they should be"
         return replace(plain, state="damaged", faults=tuple(faults), reason=reason)
-    async for fault in _parts_checked(stream, store, parts, found, deep, looking, elsewhere):
+    async for fault in _parts_checked(stream, store, parts, found, deep, looking):
         faults.append(fault)
     return replace(plain, state="damaged" if faults else "whole", faults=tuple(faults))
 
@@ -125,7 +126,7 @@ def _as_the_log_has_it(facts: Copies, stream: Stream, found: StoredObject | None
 
 
 async def _manifest_checked(
-    stream: Stream, store: ObjectStore, found: StoredObject | None, sha256: str, elsewhere: str
+    stream: Stream, store: ObjectStore, found: StoredObject | None, sha256: str
 ) -> tuple[list[Fault], tuple[Part, ...] | None]:
     """What is wrong with a manifest, and the chunks that it names where nothing is."""
     key, expected = manifest_key(stream.id), f"a manifest of sha256 {sha256}"
@@ -135,7 +136,7 @@ async def _manifest_checked(
             return [Fault(key, expected, f"{found.size} bytes")], None
         data = await store.get(key)
     if data is None:
-        return [Fault(key, expected + elsewhere, None)], None
+        return [Fault(key, expected, None)], None
     actual = hashlib.sha256(data).hexdigest()
     if actual != sha256:
         return [Fault(key, expected, f"{len(data)} bytes of sha256 {actual}")], None
@@ -152,7 +153,6 @@ async def _parts_checked(
     found: dict[str, StoredObject],
     deep: bool,
     looking: Looking,
-    elsewhere: str,
 ) -> AsyncIterator[Fault]:
     """The faults of a stream's chunks, in order."""
     to_read: list[Part] = []
@@ -160,7 +160,7 @@ async def _parts_checked(
         key = chunk_key(stream.id, part.index)
         there = found.get(key)
         if there is None:
-            yield Fault(key, f"{part.size} bytes{elsewhere}", None, part.index)
+            yield Fault(key, f"{part.size} bytes", None, part.index)
         elif there.size != part.size:
             yield Fault(key, f"{part.size} bytes", f"{there.size} bytes", part.index)
         elif deep or (there.etag and part.etag and there.etag != part.etag):

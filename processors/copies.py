@@ -141,9 +141,10 @@ class Copies:
     ver: int = 0
     """The subject's version."""
 
-    def stream(self) -> Stream | None:
-        """The newest stream of the current revision."""
-        return next((one for one in reversed(self.streams.values()) if one.revision == self.revision), None)
+    def stream(self, store: str | None = None) -> Stream | None:
+        """The newest stream of the current revision; one in the store of this label before any other."""
+        found = [one for one in reversed(self.streams.values()) if one.revision == self.revision]
+        return next((one for one in found if one.store == store), found[0] if found else None)
 
     def drive_copy(self) -> DriveCopy | None:
         """The newest Drive file of the current revision."""

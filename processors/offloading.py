@@ -23,7 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from processors.copies import Copies, fold, manifest_key
+from processors.copies import Copies, DriveCopy, Stream, fold, manifest_key
 from processors.ports import Drive, ObjectStore
 from processors.storage.offloads import Offload
 from processors.storage.originals import Original
@@ -92,7 +92,7 @@ class Offloader:
             history = await self._log.history(video)
             facts = self._due(history, before)
             for place in self.places:
-                copy = facts.stream() if place == "s3" else facts.drive_copy()
+                copy = self._copy(facts, place)
                 if copy is None or copy.verified is None:
                     raise KeptError(f"its copy in {NAMES[place]} is another one than was verified")
             assert facts.path is not None
@@ -189,9 +189,9 @@ class Offloader:
                 "no copy elsewhere is configured (SPOOLHOUSE_S3_ENDPOINT, DRIVE_FOLDER_ID): it is the only one"
             )
         for place in self.places:
-            _require_complete(facts, place)
-        stream = facts.stream()
-        if self._store is not None and stream is not None and stream.store != self._store.label:
+            _require_complete(facts, place, self._copy(facts, place))
+        stream = self._copy(facts, "s3")
+        if self._store is not None and isinstance(stream, Stream) and stream.store != self._store.label:
             raise KeptError(f"its copy lies in {stream.store}, and not in {self._store.label}, which is configured now")
         return facts
 
@@ -234,7 +234,7 @@ class Offloader:
     async def _verify(self, facts: Copies, *, write: bool) -> None:
         """Ask every configured place for its copy. Raises KeptError, ConflictError, TransientError."""
         for place in self.places:
-            _require_complete(facts, place)
+            _require_complete(facts, place, self._copy(facts, place))
             if place in self._down:
                 raise KeptError(self._down[place])
         checked: list[Checked] = []
@@ -257,14 +257,20 @@ class Offloader:
 
     async def _keeps_no_checksums(self, facts: Copies) -> bool:
         """Whether the store's list tells nothing but sizes (a directory): then the bytes are read."""
-        stream = facts.stream()
-        assert stream is not None
+        stream = self._copy(facts, "s3")
+        assert isinstance(stream, Stream)
         assert self._store is not None
         try:
             manifest = await self._store.head(manifest_key(stream.id))
         except DependencyDownError as error:
             raise KeptError(self._is_down("s3", error)) from error
-        return manifest is not None and manifest.etag is None
+        return manifest is not None and not manifest.etag
+
+    def _copy(self, facts: Copies, place: Replica) -> Stream | DriveCopy | None:
+        """The copy of the current content in a place: of several object stores, in the one that is configured."""
+        if place == "drive":
+            return facts.drive_copy()
+        return facts.stream(self._store.label if self._store is not None else None)
 
     def _is_down(self, replica: Replica, error: Exception) -> str:
         self._down[replica] = f"its copy could not be verified: {error}"
@@ -306,10 +312,9 @@ class Offloader:
             os.close(fd)
 
 
-def _require_complete(facts: Copies, place: Replica) -> None:
+def _require_complete(facts: Copies, place: Replica, copy: Stream | DriveCopy | None) -> None:
     """Raise KeptError unless the log knows a complete copy of the current content there, and no fault of it."""
     where = NAMES[place]
-    copy = facts.stream() if place == "s3" else facts.drive_copy()
     if copy is None or copy.completed is None:
         raise KeptError(f"there is no complete copy in {where} yet")
     if copy.damaged is not None:

@@ -49,7 +49,7 @@ class Listed:
 
 async def from_stream(facts: Copies, store: ObjectStore) -> Wanted:
     """The current content from the object store. Raises DamagedCopyError saying why not, DependencyDownError."""
-    stream = facts.stream()
+    stream = facts.stream(store.label)
     if stream is None or stream.completed is None:
         begun = "is not complete yet" if stream else "was never begun"
         raise DamagedCopyError(f"its copy in {store.label} {begun}")

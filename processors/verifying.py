@@ -50,10 +50,13 @@ async def verify(
         return []
     checked: list[Checked] = []
     if store is not None:
-        for stream in _current_first(facts.stream(), facts.streams.values()):
+        current = facts.stream(store.label)
+        for stream in _current_first(current, facts.streams.values()):
             look = stream_checked(facts, stream, store, deep, looking)
-            checked.append(await _settled(look, "s3", stream.revision, stream.id, deep, _completion(stream)))
-        if facts.stream() is None:
+            found = await _settled(look, "s3", stream.revision, stream.id, deep, _completion(stream))
+            if found.state != "absent" or stream is current:  # of former content, what is elsewhere is left there
+                checked.append(found)
+        if current is None:
             checked.append(_absent(facts, "s3", deep))
     if drive is not None:
         for copy in _current_first(facts.drive_copy(), facts.drive.values()):

@@ -19,6 +19,7 @@ from api.bootstrap import Recovery
 from api.commands import verify as commands
 from api.verifying import Looked, look
 from processors.copies import chunk_key, manifest_key
+from processors.origins import from_stream
 from processors.ports import ObjectStore
 from processors.verifying import Checked, all_whole, verify, write_down
 from streams.errors import DependencyDownError, LogUnavailableError
@@ -389,6 +390,26 @@ async def test_a_store_that_is_down_is_not_damaged(here: World, make_settings: M
     assert (result.status, result.copies[0].state) == (2, "unchecked")
     assert isinstance(result.down, DependencyDownError)
     assert (await here.types(video))[-1] == "ReplicationCompleted"
+
+
+async def test_copies_in_two_buckets_are_not_taken_for_each_other(here: World, make_settings: MakeSettings) -> None:
+    """The setting is changed and changed back: each time the copy is looked for where it was sent."""
+    video = await here.upload(content=CONTENT)
+    other = make_settings(partitions=2, chunk_size=4096, s3_bucket=f"{here.settings.bucket}-other")
+    async with world(here.log, other) as there:
+        result = await looked(there, video)
+        assert (result.status, result.copies[0].state) == (1, "absent")
+        assert "it was copied to s3://" in result.copies[0].reason
+        assert (await here.types(video))[-1] == "ReplicationCompleted", "the copy in the other bucket is none the worse"
+        await looked(there, video, repair=True)
+        await there.copy(video)
+        assert (await one(there, video)).state == "whole"
+        assert (await looked(here, video)).status == 0
+        for place in (here, there):
+            assert place.store is not None
+            wanted = await from_stream(await here.facts(video), place.store)
+            assert b"".join([await wanted.fetch(part) for part in wanted.parts]) == CONTENT
+    assert await here.decided() == ("deleted", "its copy is whole in the object store")
 
 
 async def test_a_log_that_goes_away_meanwhile(here: World, own_redis: RedisServer) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import structlog
+from dotenv import dotenv_values
 from rich.console import Console
 
 from api import commands
@@ -56,12 +57,20 @@ def main() -> None:
 
     Settings come from the environment (SPOOLHOUSE_…) and from .env: see `spoolhouse config`.
     """
+    _hand_on_credentials()
     # What is shown goes to stdout; a command that serves sets up logging anew, by its settings.
     if not structlog.is_configured():
         structlog.configure(
             wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
             logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         )
+
+
+def _hand_on_credentials() -> None:
+    """AWS's own variables may stand in `.env`, too: its library looks for them in the environment, which wins."""
+    for name, value in dotenv_values(".env").items():
+        if name.startswith("AWS_") and value:
+            os.environ.setdefault(name, value)
 
 
 if __name__ == "__main__":

@@ -153,3 +153,12 @@ async def test_a_restore_that_is_killed_goes_on(
             assert [one.name for one in settings.uploads.iterdir() if one.is_file()] == ["lesson.mp4"]
             assert here.sidecars.offloads.videos() == []
             assert await here.reconciler.survey() == 0
+
+
+def test_credentials_may_stand_in_the_env_file(tmp_path: Path, s3_env: dict[str, str], bucket: str) -> None:
+    """All that the bucket needs is in `.env`, comments and all; what is set in the environment wins."""
+    (tmp_path / ".env").write_text("".join(f"{name}={value}  # of the bucket\n" for name, value in s3_env.items()))
+    there = command(tmp_path, {}, "restore", "--bucket", bucket, "--list")
+    assert "There is no complete stream" in there.stderr, there.stderr
+    refused = command(tmp_path, {"AWS_SECRET_ACCESS_KEY": "wrong"}, "restore", "--bucket", bucket, "--list")
+    assert "does not accept the credentials" in refused.stderr, refused.stderr

@@ -264,6 +264,8 @@ _read = JsonModel(data_wrapper=False).response
 def _session_failure(response: Any, content: bytes) -> Exception:
     if response.status in {404, 410}:
         return DriveSessionExpiredError("the upload session is gone")
+    if response.status == 409:  # another session made the file meanwhile: whoever opens one more is told so
+        return DriveSessionExpiredError("the session is of no use any more")
     told = refusal(response, content)
     if told.status in {400, 416}:  # it expects other bytes: ask which
         return PassingError(TransientError(f"Drive does not take these bytes: {told}"), wait=0.0)

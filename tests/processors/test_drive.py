@@ -19,6 +19,7 @@ import pytest
 from processors import driving
 from processors.drive import drive, wanted
 from processors.storage import drive_client
+from processors.ports import DriveFile
 from processors.storage.drive import open_drive
 from streams.errors import DependencyDownError, DrainingError, TransientError
 from streams.events import FileRemoved, FileReturned, ReplicaDamaged, VideoOffloaded, VideoRestored
@@ -387,6 +388,18 @@ async def test_the_reply_to_the_last_chunk_is_lost_and_so_is_the_session(world: 
     assert told == WHOLE[5:]
     world.only_file(FILM)
     assert world.received() == len(FILM)
+
+
+async def test_a_worker_that_woke_up_late_was_quicker(world: World) -> None:
+    """It had a session of its own for the same file, whose end came first: the file is there, and is taken."""
+    world.upload(FILM)
+    await world.run(stop_after=3)
+    [started] = world.of("DriveUploadStarted")
+    marks = {"video": world.subject, "revision": "1"}
+    uri = await world.port.open_session(started.file_id, "Tutorial_video.mp4", "video/mp4", len(FILM), marks)
+    assert isinstance(await world.port.send(uri, FILM, 0, len(FILM)), DriveFile)
+    assert (await world.run())[-3:] == WHOLE[-3:]
+    assert world.only_file(FILM)["id"] == started.file_id
 
 
 async def test_other_bytes_arrived(world: World) -> None:

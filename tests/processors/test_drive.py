@@ -18,8 +18,8 @@ import pytest
 
 from processors import driving
 from processors.drive import drive, wanted
-from processors.storage import drive_client
 from processors.ports import DriveFile
+from processors.storage import drive_client
 from processors.storage.drive import open_drive
 from streams.errors import DependencyDownError, DrainingError, TransientError
 from streams.events import FileRemoved, FileReturned, ReplicaDamaged, VideoOffloaded, VideoRestored

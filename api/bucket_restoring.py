@@ -51,7 +51,11 @@ async def show_bucket(settings: Settings, *, as_json: bool) -> None:
                 click.echo(f"{one.stream_id}  {completed:19}  {size(manifest.file_size):>12}  {name}")
                 count += 1
         if not count and not as_json:
-            click.echo(f"There is no complete stream in {store.label}.", err=True)
+            click.echo(_nothing_in(store), err=True)
+
+
+def _nothing_in(store: ObjectStore) -> str:
+    return f"There is no complete stream in {store.label}. Is that the right bucket (--bucket) on the right server?"
 
 
 async def restore_stream(settings: Settings, start: str, output: Path | None, *, force: bool) -> None:
@@ -90,7 +94,7 @@ async def restore_all(settings: Settings, folder: Path, *, force: bool) -> int:
                 found.append(replace(one.manifest, parts=()))
         plan = planned(found)
         if not plan:
-            raise NotFoundError(f"There is no complete stream in {store.label}.")
+            raise NotFoundError(_nothing_in(store))
         with disk_errors(folder):
             await in_thread(make_folder, folder)
         with progress(folder.name, sum(one.size for one in plan), in_bytes=True) as shown:

@@ -64,6 +64,11 @@ def print_json(value: object) -> None:
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
 
 
+def many(count: int, what: str) -> str:
+    """`1 video`, `2 videos`."""
+    return f"{count:d} {what}" if count == 1 else f"{count:d} {what}s"
+
+
 def size(count: int | None) -> str:
     """`15.50 MB`."""
     if count is None:

@@ -10,7 +10,7 @@ from api.bootstrap import Recovery, open_recovery
 from api.bucket_restoring import restore_all, restore_stream, show_bucket, told
 from api.progress import progress
 from api.resolving import resolve
-from api.showing import AS_JSON, run
+from api.showing import run
 from processors.copies import Copies, fold
 from processors.manifests import BadManifestError
 from processors.origins import from_drive, from_stream
@@ -43,7 +43,7 @@ NOT_FROM_HERE = (DamagedCopyError, BadManifestError, DependencyDownError, Transi
 @click.option("--stream", metavar="ID", help="With --bucket: which stream; the first characters will do.")
 @click.option("--list", "listing", is_flag=True, help="With --bucket: show what can be restored from it.")
 @click.option("--all", "everything", is_flag=True, help="With --bucket: everything, into the folder -o.")
-@AS_JSON
+@click.option("--json", "as_json", is_flag=True, help="With --list: for programs.")
 def restore(
     video: str | None,
     output: Path | None,
@@ -68,8 +68,10 @@ def restore(
     spoolhouse restore --bucket videos --stream 9be1 -o film.mp4
     spoolhouse restore --bucket videos --all -o recovered
     """
+    if as_json and not (bucket is not None and listing):
+        raise click.UsageError("--json goes with --bucket NAME --list.")
     if bucket is None:
-        if video is None or stream is not None or listing or everything or as_json:
+        if video is None or stream is not None or listing or everything:
             raise click.UsageError(
                 "Name a video by its id, or a bucket with --bucket and one of --stream, --list, --all."
             )

@@ -14,7 +14,7 @@ import orjson
 from api.bootstrap import Recovery, open_recovery
 from api.progress import Shown, progress
 from api.resolving import resolve
-from api.showing import AS_JSON, console, plain, run, size
+from api.showing import AS_JSON, console, many, plain, run, size
 from api.verifying import Looked, look
 from processors.verifying import Checked
 from streams.errors import RejectedError, SpoolhouseError
@@ -90,7 +90,7 @@ async def _verify(settings: Settings, videos: Sequence[str], *, deep: bool, repa
                         break
     if not as_json:
         click.echo(
-            f"{counts.total()} videos verified: {counts[0]} well, {counts[1]} with something wrong, "
+            f"{many(counts.total(), 'video')} verified: {counts[0]} well, {counts[1]} with something wrong, "
             f"{counts[2]} not checked or not written down"
         )
     return 1 if counts[1] else 2 if counts[2] else 0
@@ -198,4 +198,4 @@ def _words(one: Checked) -> str:
     if one.reason:
         return one.reason
     how = "every byte" if one.deep else "sizes and checksums"
-    return f"revision {one.revision}: {one.objects} objects, {size(one.size)}, {how}"
+    return f"revision {one.revision}: {many(one.objects, 'object')}, {size(one.size)}, {how}"

@@ -307,3 +307,23 @@ async def test_tail_follows(api: Api, clip: Path) -> None:
         finally:
             running.terminate()
             await running.wait()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["verify"], "or say --all"),
+        (["verify", "2f6a", "--all"], "or say --all"),
+        (["restore"], "Name a video by its id, or a bucket"),
+        (["restore", "--stream", "9be1"], "or a bucket with --bucket"),
+        (["restore", "--bucket", "videos"], "one of --stream ID, --list and --all"),
+        (["restore", "--bucket", "videos", "--all"], "--all needs a folder: -o FOLDER"),
+        (["restore", "2f6a", "--json"], "--json goes with --bucket NAME --list"),
+        (["drive", "retry"], "or say --failed"),
+    ],
+)
+def test_what_is_missing_on_the_command_line_is_said(clean_env: Path, words: list[str], told: str) -> None:
+    """In words that name what to type; nothing is asked of any server for it."""
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert told in " ".join(result.output.split())

@@ -156,7 +156,7 @@ def test_copies_on_another_disk_are_made_checked_and_brought_back(
         assert (place / "copy.mp4").read_bytes() == sample_videos[1].read_bytes()
         for command, expected in {
             "list --not-copied": "No videos.",
-            "verify --all": "1 videos verified: 1 well",
+            "verify --all": "1 video verified: 1 well",
             "restore ID -o copy.mp4": f"restored from file://{other_disk}/videos",
             "restore --bucket videos --list": "film.mp4",
             "drive check": "files may be put into the folder",

@@ -230,6 +230,11 @@ class Copying:
             return "Drive lost the file that it had just got"
         if not await self._source.unchanged():
             return "the local file changed while it was sent"
+        if not self._source.as_stored:  # and perhaps what Drive has is right: it stays
+            raise TransientError(
+                "the local file is not what it was when it was stored: put the right file back, "
+                "or restore it from another copy"
+            )
         if file.md5 is None:
             raise TransientError("Drive does not say the checksum of what it has got")
         if (file.size, file.md5) != (self._facts.size, md5):

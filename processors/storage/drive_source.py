@@ -49,6 +49,8 @@ class Source:
         self.size = facts.size
         self._opened = _identity(os.fstat(fd))
         self._md5 = hashlib.md5(usedforsecurity=False)
+        # Only of an upload it is known beforehand: of a watched file whatever settled is right.
+        self._sha256 = hashlib.sha256() if facts.door != "watch" and facts.sha256 else None
         self._hashed = 0
         self._ahead: tuple[int, asyncio.Future[bytes]] | None = None
 
@@ -69,6 +71,11 @@ class Source:
         """MD5 of the whole file, hex; reads what was not read yet. `beat` is called now and then."""
         await self.catch_up(self.size, beat)
         return self._md5.hexdigest()
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether it has the content that was stored, as far as that is known; to be asked after `md5`."""
+        return self._sha256 is None or self._sha256.hexdigest() == self._facts.sha256
 
     async def catch_up(self, offset: int, beat: Callable[[], None]) -> None:
         """Hash what lies before `offset`, which an earlier run sent. `beat` may raise to end it."""
@@ -103,7 +110,10 @@ class Source:
         if len(data) < length:
             raise ChangedError("the local file is shorter than it was")
         if offset <= self._hashed < offset + length:
-            self._md5.update(memoryview(data)[self._hashed - offset :])
+            new = memoryview(data)[self._hashed - offset :]
+            self._md5.update(new)
+            if self._sha256 is not None:
+                self._sha256.update(new)
             self._hashed = offset + length
         return data
 

@@ -503,6 +503,23 @@ async def test_an_upload_that_was_altered_is_a_failure(world: World) -> None:
     assert len(world.of("DriveUploadFailed")) == 1
 
 
+async def test_an_upload_that_turned_bad_on_our_disk_is_no_copy(world: World) -> None:
+    """Nor is a good copy taken away for it; once the right file is back, that one is copied."""
+    path = world.upload(FILM)
+    path.write_bytes(b"\0" + FILM[1:])
+    for _ in range(2):
+        with pytest.raises(TransientError, match="put the right file back"):
+            await world.run()
+    assert not world.of("DriveFileUploaded")
+    assert world.received() == len(FILM), "it is not sent again and again"
+    path.write_bytes(FILM)
+    with pytest.raises(TransientError, match="other bytes"):
+        await world.run()
+    await world.run()
+    world.only_file(FILM)
+    assert world.facts.drive_copy().completed is not None
+
+
 async def test_a_file_that_is_missing(world: World) -> None:
     """Removed in mid-upload, what was begun is finished; removed before, it is said until that is known."""
     path = world.settle(FILM)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
+from rich.text import Text
 
 from api.bootstrap import open_reading
 from api.handlers.videos import DOORS, REPLICAS, SORTS, STATES, as_video
@@ -43,7 +45,7 @@ def list_(
         copied=copied,
         text=search,
     )
-    videos, more = run(_list(filters, sort, limit, descending=not reverse))
+    videos, more, others = run(_list(filters, sort, limit, descending=not reverse))
     if as_json:
         print_json([as_video(video) for video in videos])
         return
@@ -52,7 +54,7 @@ def list_(
         shown.add_row(
             plain(video["id"][:8], "cyan"),
             plain(video["door"]),
-            plain(video["relative"] or video["filename"], _STYLES.get(video["state"], "strike")),
+            _name(video),
             plain(size(video["size"])),
             plain(length(video["duration"])),
             plain(picture(video)),
@@ -62,12 +64,22 @@ def list_(
     console().print(shown if videos else "No videos.")
     if more:
         console().print(f"There are more: --limit {limit * 2} shows twice as many.")
+    if others:
+        console().print("Offloaded ones, whose copies are elsewhere only: --state offloaded.")
 
 
 _STYLES = {"present": "", "offloaded": "italic"}
 
 
-async def _list(filters: Filters, sort: Any, limit: int, *, descending: bool) -> tuple[list[Video], bool]:
+def _name(video: Video) -> Text:
+    """Its name, and its state where that is not the usual one."""
+    state = video["state"]
+    name = plain(video["relative"] or video["filename"], _STYLES.get(state, "strike"))
+    return name if state == "present" else Text.assemble(name, f" ({state})")
+
+
+async def _list(filters: Filters, sort: Any, limit: int, *, descending: bool) -> tuple[list[Video], bool, bool]:
+    """The videos, whether there are more of them, and whether offloaded ones were left out."""
     videos: list[Video] = []
     async with open_reading(load_settings()) as reading:
         cursor: str | None = None
@@ -77,4 +89,8 @@ async def _list(filters: Filters, sort: Any, limit: int, *, descending: bool) ->
             )
             videos += page.videos
             if (cursor := page.cursor) is None or len(videos) >= limit:
-                return videos, cursor is not None
+                break
+        others = filters.state == "present" and bool(
+            (await reading.catalogue.list(replace(filters, state="offloaded"), limit=1)).videos
+        )
+        return videos, cursor is not None, others

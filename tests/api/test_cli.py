@@ -82,6 +82,8 @@ async def test_copies_are_listed_and_shown(api: Api, spoolhouse: Spoolhouse, cli
     table = (await spoolhouse("list", "--state", "all")).stdout
     assert "s3 verified" in table
     assert "s3 57 %, drive failed" in table
+    assert "2.mp4 (offloaded)" in table and "(present)" not in table and "--state" not in table
+    assert "--state offloaded" in (await spoolhouse("list")).stdout, "what is left out is said"
     lacking = orjson.loads((await spoolhouse("list", "--replica", "s3", "--not-copied", "--json")).stdout)
     assert [video["id"] for video in lacking] == [under_way.id]
     offloaded = orjson.loads((await spoolhouse("list", "--state", "offloaded", "--json")).stdout)

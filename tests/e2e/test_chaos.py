@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import random
 import shutil
@@ -80,14 +82,16 @@ def test_nothing_is_lost_or_doubled_while_servers_die(
     tmp_path: Path,
     own_redis: RedisServer,
     own_mariadb: MariaDBServer,
+    other_disk: Path,
     sample_videos: list[Path],
     rng: random.Random,
 ) -> None:
-    """Given load at both doors, when Redis, MariaDB, worker and API are killed at random, then log and tables are whole."""
+    """Given load at both doors, when Redis, MariaDB, worker and API are killed, then log, tables and copies are whole."""
     database = own_mariadb.new_database("chaos")
     settings = {
         "SPOOLHOUSE_REDIS_URL": own_redis.url,
         "SPOOLHOUSE_CATALOGUE_URL": database,
+        "SPOOLHOUSE_S3_ENDPOINT": f"file://{other_disk}",
         "SPOOLHOUSE_LEASE_TTL": "3",
         "SPOOLHOUSE_WATCH_RESCAN_INTERVAL": "5",
     }
@@ -138,12 +142,31 @@ def test_nothing_is_lost_or_doubled_while_servers_die(
         uploads = len(rows) - len(watched)
         assert len(load.acknowledged) <= uploads <= len(load.acknowledged) + load.unanswered
 
+        uncopied = (
+            "SELECT id FROM catalogue WHERE id NOT IN "
+            "(SELECT video FROM replicas WHERE replica = 's3' AND state = 'complete')"
+        )
+        until(lambda: not _rows(database, uncopied), seconds=120, why="a copy of each")
+        assert _whole_copies(other_disk / "videos") == {one.id for one in _rows(database, "SELECT id FROM catalogue")}
+
         the_log_is_dense(own_redis.url)
         assert "the log lost its tail" not in running.output.read_text()
-        for name in ("catalogue", "legacy_rows", "storage_stats", "timeline"):
+        for name in ("catalogue", "legacy_rows", "storage_stats", "timeline", "replicas"):
             before = _settled(database, name, own_redis.url)
             _rebuild(running, {"legacy_rows": "legacy_videos"}.get(name, name))
             assert _rows(database, f"SELECT * FROM {name} ORDER BY 1, 2") == before, name
+
+
+def _whole_copies(bucket: Path) -> set[str]:
+    """The videos whose copies are what their manifests say; each of them is."""
+    videos = set()
+    for manifest in bucket.glob("*/metadata.json"):
+        told = json.loads(manifest.read_bytes())
+        chunks = sorted(manifest.parent.glob("chunk_*.bin"))
+        assert [f"{manifest.parent.name}/{chunk.name}" for chunk in chunks] == [one["key"] for one in told["chunks"]]
+        assert hashlib.sha256(b"".join(chunk.read_bytes() for chunk in chunks)).hexdigest() == told["sha256"]
+        videos.add(told["video"])
+    return videos
 
 
 def the_log_is_dense(url: str) -> None:

@@ -112,9 +112,11 @@ class Copying:
                 await self._drive.delete(former.file_id)
         found = await self._drive.find(self._facts.video, self._facts.revision)
         if found is not None:
-            if found.size == self._facts.size and found.md5 in {None, await self._source.md5(self._go_on)}:
+            md5 = await self._source.md5(self._go_on)
+            if found.size == self._facts.size and found.md5 in {None, md5}:
                 self._whole, self._file_id = found, found.id
                 return self._started()
+            self._require_as_stored()
             await self._drive.delete(found.id)
         return await self._another()
 
@@ -230,16 +232,20 @@ class Copying:
             return "Drive lost the file that it had just got"
         if not await self._source.unchanged():
             return "the local file changed while it was sent"
-        if not self._source.as_stored:  # and perhaps what Drive has is right: it stays
-            raise TransientError(
-                "the local file is not what it was when it was stored: put the right file back, "
-                "or restore it from another copy"
-            )
+        self._require_as_stored()
         if file.md5 is None:
             raise TransientError("Drive does not say the checksum of what it has got")
         if (file.size, file.md5) != (self._facts.size, md5):
             return f"Drive has other bytes than were sent ({file.size} of {self._facts.size}, checksum {file.md5})"
         return None
+
+    def _require_as_stored(self) -> None:
+        """Raise TransientError where the local file turned bad: perhaps what Drive has is right, and it stays."""
+        if not self._source.as_stored:
+            raise TransientError(
+                "the local file is not what it was when it was stored: put the right file back, "
+                "or restore it from another copy"
+            )
 
     # ------------------------------------------------------------ once it is there
 

@@ -520,6 +520,17 @@ async def test_an_upload_that_turned_bad_on_our_disk_is_no_copy(world: World) ->
     assert world.facts.drive_copy().completed is not None
 
 
+async def test_a_good_copy_that_the_log_forgot_outlives_a_bad_local_file(world: World) -> None:
+    """It may be the only one that is left."""
+    path = world.upload(FILM)
+    await world.run()
+    del world.events[1:]
+    path.write_bytes(b"\0" + FILM[1:])
+    with pytest.raises(TransientError, match="put the right file back"):
+        await world.run()
+    world.only_file(FILM)
+
+
 async def test_a_file_that_is_missing(world: World) -> None:
     """Removed in mid-upload, what was begun is finished; removed before, it is said until that is known."""
     path = world.settle(FILM)

@@ -107,7 +107,7 @@ async def running_api(settings: Settings, *, projections: bool = True) -> AsyncI
         yield Api(addresses[0], settings, services, session, runner)
 
 
-async def until(true: Callable[[], bool | Awaitable[bool]], timeout: float = 20.0) -> None:
+async def until(true: Callable[[], bool | Awaitable[bool]], timeout: float = 60.0) -> None:
     """Wait for a condition. Raises AssertionError when it does not come true."""
     deadline = time.monotonic() + timeout
     while True:

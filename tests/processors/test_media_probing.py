@@ -34,7 +34,7 @@ def child_of(prober: ChildProber) -> int:
     return prober._resting[0]._process.pid
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not condition():

@@ -103,7 +103,7 @@ async def stored_events(log: Log) -> list[VideoStored]:
     return found
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait for a condition, awaited if need be."""
     end = time.monotonic() + seconds
     while True:

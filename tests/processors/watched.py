@@ -21,7 +21,7 @@ from streams.settings import Settings
 from tests.processors.folding import FoldedFiles, all_events
 
 
-async def until(ask: Callable[[], Awaitable[Any]], *, timeout: float = 15.0) -> Any:
+async def until(ask: Callable[[], Awaitable[Any]], *, timeout: float = 60.0) -> Any:
     """What `ask` answers once that is true."""
     deadline = time.monotonic() + timeout
     while True:
@@ -64,7 +64,7 @@ class Watched:
     async def present(self) -> set[str]:
         return {path for path, file in (await self.known()).items() if file.present}
 
-    async def becomes(self, *relatives: str, timeout: float = 15.0) -> dict[str, KnownFile]:
+    async def becomes(self, *relatives: str, timeout: float = 60.0) -> dict[str, KnownFile]:
         """Wait until exactly these files are present; all that is known then."""
 
         async def so() -> bool:

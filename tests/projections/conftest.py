@@ -61,7 +61,7 @@ class World:
             await conn.execute(text(statement))
 
 
-async def until(condition: Callable[[], Any | Awaitable[Any]], what: str, timeout: float = 30.0) -> Any:
+async def until(condition: Callable[[], Any | Awaitable[Any]], what: str, timeout: float = 90.0) -> Any:
     """Wait for a condition, with a generous bound."""
     deadline = time.monotonic() + timeout
     while True:
@@ -74,7 +74,7 @@ async def until(condition: Callable[[], Any | Awaitable[Any]], what: str, timeou
         await asyncio.sleep(0.01)
 
 
-async def applied(runner: Runner, timeout: float = 30.0) -> None:
+async def applied(runner: Runner, timeout: float = 90.0) -> None:
     """Everything that the log holds is applied."""
     assert await runner.caught_up(timeout), [one for one in runner.status() if one.lag or one.stopped or one.waiting]
 

@@ -31,7 +31,7 @@ from tests.servers import RedisServer, TcpProxy
 ROOT = Path(__file__).parents[2]
 
 
-async def eventually(holds: Callable[[], Any], *, within: float = 30.0, what: str = "it did not happen in time") -> Any:
+async def eventually(holds: Callable[[], Any], *, within: float = 60.0, what: str = "it did not happen in time") -> Any:
     until = time.monotonic() + within
     while True:
         found = holds()

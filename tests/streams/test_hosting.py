@@ -44,7 +44,7 @@ async def log(settings: Settings, redis_url: str) -> AsyncIterator[Log]:
         yield opened
 
 
-async def eventually(holds: Callable[[], Any], *, within: float = 30.0, what: str = "") -> Any:
+async def eventually(holds: Callable[[], Any], *, within: float = 60.0, what: str = "") -> Any:
     """Wait for a condition (or an awaitable of one) to hold."""
     until = time.monotonic() + within
     while True:

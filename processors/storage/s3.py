@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import structlog
 from botocore.exceptions import CredentialRetrievalError
 
 from processors.ports import StoredObject
@@ -25,6 +26,8 @@ DELETING = 16
 """Objects that are removed side by side: not all servers know S3's way to remove many at once."""
 
 MD5 = re.compile(r"[0-9a-f]{32}")
+
+_log = structlog.get_logger(__name__)
 
 
 FINDING_CREDENTIALS = 20.0
@@ -84,6 +87,10 @@ class S3Store:
         except s3_errors.ANY as error:
             if s3_errors.code_of(error) != "NoSuchBucket":
                 raise await self._explained(error, key) from error
+            _log.warning(
+                "the bucket is gone, and is made again: what was in it is not. `spoolhouse verify --all --repair` helps",
+                store=self.label,
+            )
             self._seen = float("-inf")
             await self.prepare()
             try:

@@ -59,7 +59,11 @@ def test_nothing_is_published_beyond_this_machine() -> None:
 
 def test_application_gets_settings_that_exist() -> None:
     """A mistyped name would be ignored in silence."""
-    known = {f"SPOOLHOUSE_{name.upper()}" for name in Settings.model_fields} | {"TZ", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    known = {f"SPOOLHOUSE_{name.upper()}" for name in Settings.model_fields} | {
+        "TZ",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    }
     assert set(services()["spoolhouse"]["environment"]) <= known
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert set(re.findall(r"\b(SPOOLHOUSE_[A-Z_]+)=", dockerfile)) <= known

@@ -46,6 +46,11 @@ def gigabytes(size: int) -> str:
     return f"{size / 2**30:.2f} GB"
 
 
+def counted(count: int, what: str) -> str:
+    """`1 chunk`, `2 chunks`."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
 @singledispatch
 def _worded(event: events.Event) -> str:
     fields = orjson.loads(shown(event))
@@ -129,7 +134,7 @@ def _(event: events.ChunkDispatched) -> str:
 @_worded.register
 def _(event: events.ReplicationCompleted) -> str:
     return (
-        f"Copy to {event.store} complete: {megabytes(event.size)} in {event.chunks} chunks, "
+        f"Copy to {event.store} complete: {megabytes(event.size)} in {counted(event.chunks, 'chunk')}, "
         f"stream {_short(event.stream_id)}"
     )
 
@@ -188,7 +193,7 @@ def _(event: events.DriveUploadRequested) -> str:
 @_worded.register
 def _(event: events.ReplicaVerified) -> str:
     how = "every byte read" if event.deep else "sizes and checksums compared"
-    return f"Copy {_PLACES[event.replica]} verified: whole ({event.objects} objects, {megabytes(event.size)}, {how})"
+    return f"Copy {_PLACES[event.replica]} verified: whole ({counted(event.objects, 'object')}, {megabytes(event.size)}, {how})"
 
 
 @_worded.register
@@ -200,9 +205,7 @@ def _(event: events.ReplicaDamaged) -> str:
 @_worded.register
 def _(event: events.ReplicaRepaired) -> str:
     source = "the local file" if event.source == "local" else f"the copy {_PLACES[event.source]}"
-    return (
-        f"Copy {_PLACES[event.replica]} repaired from {source}: {event.objects} objects, {megabytes(event.size)} sent"
-    )
+    return f"Copy {_PLACES[event.replica]} repaired from {source}: {counted(event.objects, 'object')}, {megabytes(event.size)} sent"
 
 
 @_worded.register

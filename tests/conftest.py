@@ -41,6 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.seed = random.SystemRandom().randrange(2**32)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: where several run at a time, nobody waits for the last of them."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Show it, so that a failure can be had again."""
     return f"random seed: {config.option.seed} (repeat with --seed {config.option.seed})"

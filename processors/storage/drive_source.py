@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from processors.copies import Copies
@@ -17,6 +18,9 @@ PART = 32 * 2**20
 """Bytes that are hashed in one go before someone looks whether to stop."""
 
 BUFFER = 2**20
+
+_HASHING = ThreadPoolExecutor(2, thread_name_prefix="sha256")
+"""For the second of two hashes; nothing in it waits for anything."""
 
 
 class ChangedError(Exception):
@@ -111,11 +115,17 @@ class Source:
             raise ChangedError("the local file is shorter than it was")
         if offset <= self._hashed < offset + length:
             new = memoryview(data)[self._hashed - offset :]
-            self._md5.update(new)
-            if self._sha256 is not None:
-                self._sha256.update(new)
+            self._update(new)
             self._hashed = offset + length
         return data
+
+    def _update(self, new: memoryview) -> None:
+        if self._sha256 is None:
+            self._md5.update(new)
+            return
+        beside = _HASHING.submit(self._sha256.update, new)  # both let go of the interpreter while they work
+        self._md5.update(new)
+        beside.result()
 
     def _hash(self, end: int) -> None:
         while self._hashed < end:

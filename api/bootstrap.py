@@ -247,13 +247,8 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
 @asynccontextmanager
 async def open_retention(settings: Settings) -> AsyncIterator[Retention]:
     """Retention for the command line, beside a worker or without one. Raises StartError."""
-    async with (
-        open_log(settings, redis_url(settings)) as log,
-        open_database(settings) as database,
-        open_copying(settings) as copying,
-    ):
-        catalogue = Catalogue(database, log)
-        yield Retention(log, catalogue, settings, copying.get(ObjectStore), copying.get(Drive))
+    async with open_recovery(settings) as opened:
+        yield Retention(opened.log, opened.catalogue, settings, opened.store, opened.drive)
 
 
 @asynccontextmanager

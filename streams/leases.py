@@ -25,7 +25,7 @@ from streams.scripts import Script
 TRUSTED = 0.7
 """Share of a lease's time to live for which its owner relies on it without a renewal."""
 
-_BEAT, _ACQUIRE, _KEEP, _RENEW = Script("beat"), Script("acquire"), Script("keep"), Script("renew")
+_BEAT, _ACQUIRE, _KEEP, _RELEASE = Script("beat"), Script("acquire"), Script("keep"), Script("release")
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class Leases:
         """Give a lease back at once."""
         lease.until = 0.0
         with told_plainly():
-            await _RENEW(self._redis, [self._keys.lease(lease.partition, self.group)], [lease.value, 0])
+            await _RELEASE(self._redis, [self._keys.lease(lease.partition, self.group)], [lease.value])
 
     async def leave(self) -> None:
         """Stop being a member."""

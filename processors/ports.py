@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from streams.events import Action, RenditionKind
 from streams.paths import OsPath
 
 
@@ -30,6 +31,8 @@ class Probed:
     """Bytes."""
     damaged: str | None = None
     """What is wrong with it all the same, e.g. that its end is missing."""
+    metadata: Mapping[str, Any] | None = None
+    """Everything else that is known: see `processors.media.metadata`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,142 @@ class Prober(Protocol):
 
     async def probe(self, path: OsPath) -> Probed | ProbeFailure:
         """Look at a file. Never raises for what the file is or does; takes a bounded time."""
+        ...
+
+
+# ---------------------------------------------------------------- renditions and previews
+
+
+@dataclass(frozen=True, slots=True)
+class EnhanceJob:
+    """One rendition that is to be made."""
+
+    path: OsPath
+    """Of the source. Only read."""
+    target: OsPath
+    """Where to write, whole or not at all to be used: made anew by whoever does the work. Its folder is there.
+
+    For `hls` the playlist is written beside it: `<target>.m3u8`, naming the media file as `media_name`.
+    """
+    kind: RenditionKind
+    mode: Literal["auto", "always"]
+    """`auto`: what plays everywhere already is taken as it is, unless the preset wants picture work."""
+    preset: Mapping[str, Any]
+    """The fields of `streams.presets.Preset`."""
+    height: int | None
+    """Pixels, of an `hls` rung; never more than the source has. None: as the preset says."""
+    segment: float
+    """Seconds of an `hls` segment."""
+    media_name: str
+    """Under which a playlist names the media file."""
+    threads: int
+    """0: as many as there are cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """How the rendition will be made. Comes first, and once more for each fallback."""
+
+    action: Action
+    reason: str
+    encoder: str
+    """`libx264`, `libvpx-vp9` …; `copy`."""
+    width: int
+    height: int
+    frames: int | None
+    """Expected, where it can be told."""
+    duration: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """How far it is. At most twice a second."""
+
+    frames: int
+    expected: int | None
+    percent: float | None
+    """0 to 100; None where the end is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A rendition lies whole at the job's target, and was looked at again."""
+
+    action: Action
+    reason: str
+    encoder: str
+    container: str
+    """`mp4` or `webm`."""
+    mime: str
+    duration: float | None
+    width: int
+    height: int
+    video_codec: str
+    audio_codec: str | None
+    codecs: str
+    """RFC 6381."""
+    bit_rate: int
+    """Bits a second: of an `hls` rung the highest that a segment takes, else the average."""
+    frames: int
+    damage: str | None
+    """What did not decode."""
+    warnings: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    tools: Mapping[str, str]
+    seconds: float
+    cpu_seconds: float
+    peak_memory: int
+    """Bytes, resident, of the process that made it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFailure:
+    """Why there is no rendition, or no picture."""
+
+    kind: Literal[
+        "gone", "unreadable", "no_video", "too_large", "unencodable", "timeout", "stalled", "memory", "crashed",
+        "killed", "disk_full", "unwritable", "unavailable",
+    ]  # fmt: skip
+    """`gone` … `unencodable`, `timeout`, `stalled`, `memory`, `crashed`: the file's own fault. `killed`: the
+    process was ended from outside (kill -9, the kernel's out-of-memory killer): worth another try. `disk_full`,
+    `unwritable`: where it was to be written. `unavailable`: no process could be started."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewJob:
+    """A poster and a sheet of small pictures that are to be made."""
+
+    path: OsPath
+    folder: OsPath
+    """Where to write `poster.jpg`, `poster.webp`, `sprite.jpg` and `thumbnails.vtt`. It is there, and empty."""
+    sprite_name: str = "sprite.jpg"
+    """How the WebVTT names the sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Previews:
+    """They lie there."""
+
+    at: float
+    width: int
+    height: int
+    tiles: int
+    """0: no sheet and no WebVTT were made."""
+
+
+class Studio(Protocol):
+    """Works on pictures in processes of its own, which hostile files may crash, stall or fill."""
+
+    def enhance(self, job: EnhanceJob) -> AsyncIterator[Planned | Advanced | Made | MediaFailure]:
+        """Make a rendition. Ends with Made or MediaFailure; never raises for what the file is or does.
+
+        Leave it early by closing it: the process is ended, what it has written so far stays.
+        """
+        ...
+
+    async def preview(self, job: PreviewJob) -> Previews | MediaFailure:
+        """Make the poster and the sheet. Takes a bounded time."""
         ...
 
 

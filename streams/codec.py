@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Optional, TypeVar
 
 import orjson
 from cattrs.preconf.orjson import make_converter
@@ -57,6 +57,10 @@ _converter = make_converter()
 _converter.register_unstructure_hook(float, _finite)
 _converter.register_unstructure_hook(OsPath, escape_path)
 _converter.register_structure_hook(OsPath, lambda text, _: unescape_path(text))
+# A union with None is another type to cattrs, which would go by what it is at run time: a str.
+_MAYBE_PATH: Any = Optional[OsPath]  # noqa: UP045 - a value, not an annotation
+_converter.register_unstructure_hook(_MAYBE_PATH, lambda path: None if path is None else escape_path(path))
+_converter.register_structure_hook(_MAYBE_PATH, lambda text, _: None if text is None else unescape_path(text))
 _structure: dict[str, Callable[[Any, Any], Any]] = {}
 _unstructure: dict[str, Callable[[Any], Any]] = {}
 

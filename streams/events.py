@@ -21,8 +21,8 @@ from typing import Any, ClassVar, Literal, dataclass_transform
 
 from streams.paths import OsPath
 
-Door = Literal["upload", "watch", "download"]
-"""How a video came in."""
+Door = Literal["upload", "watch", "download", "rendition"]
+"""How a video came in; `rendition`: it was made here, of another one."""
 
 
 class Event:
@@ -110,6 +110,10 @@ class VideoStored(Event):
     client_id: str | None = None
     """Who wants to hear of it (`POST /upload`)."""
     revision: int = 1
+    enhance: bool = False
+    """Its sender asked for a rendition that every browser plays (`POST /upload`)."""
+    rendition_of: str | None = None
+    """The video that it was made of, where it is a rendition."""
 
 
 @event()
@@ -225,6 +229,10 @@ class VideoProbed(Event):
     bit_rate: int | None
     """Bits a second, over all streams."""
     size: int
+    damaged: str | None = None
+    """What is wrong with it all the same, e.g. that its end is missing."""
+    metadata: Mapping[str, Any] | None = None
+    """Everything else that the container and its streams say: the document of `processors.media.metadata`."""
 
     def step(self) -> str:
         """A revision is probed once."""
@@ -614,6 +622,167 @@ class VideoRestored(Event):
     def step(self) -> str:
         """Once for each offload."""
         return f"VideoRestored/{self.offload}"
+
+
+# ---------------------------------------------------------------- what is made of it
+
+Action = Literal["remux", "encode"]
+"""`remux`: the streams are taken as they are, into another container. `encode`: picture and sound are made anew."""
+
+RenditionKind = Literal["progressive", "hls"]
+"""`progressive`: one file that plays from its start. `hls`: one rung of a ladder, with a playlist beside it."""
+
+
+@event()
+class EnhancementRequested(Event):
+    """Someone asked for renditions of a video."""
+
+    revision: int
+    request: int
+    """The how-manieth request for this video it is, from 1."""
+    preset: str
+    """Its name in the settings; empty: the preset that the settings choose."""
+    hls: bool
+    """A ladder for adaptive streaming, too."""
+    reason: str = ""
+
+    def step(self) -> str:
+        """Each request has a number."""
+        return f"EnhancementRequested/{self.request}"
+
+
+@event()
+class EnhancementStarted(Event):
+    """A rendition begins to be made. Told once for each rendition, and again by a run that goes another way."""
+
+    revision: int
+    preset: str
+    kind: RenditionKind
+    height: int
+    """Pixels of the picture that is made."""
+    action: Action
+    reason: str
+    """Why it is done this way: `already H.264 yuv420p and AAC`, `mpeg4 in avi does not play in browsers`."""
+    encoder: str
+    """Of the picture: `libx264`; `copy` where it is taken as it is."""
+
+    def step(self) -> str:
+        """Once for each way to make a rendition."""
+        return f"EnhancementStarted/{self.revision}/{self.preset}/{self.kind}/{self.height}/{self.encoder}"
+
+
+@event()
+class RenditionStored(Event):
+    """A rendition lies whole, checked and fsynced in a folder of ours. It is a video of its own: `rendition`."""
+
+    revision: int
+    """Of the content that it was made of."""
+    rendition: str
+    """The id under which the rendition itself has a history: its copies, its offloads."""
+    preset: str
+    kind: RenditionKind
+    action: Action
+    reason: str
+    path: OsPath
+    playlist: OsPath | None
+    """Of an `hls` rung: its media playlist."""
+    mime: str
+    size: int
+    sha256: str
+    container: str
+    duration: float | None
+    """Seconds."""
+    width: int
+    """Pixels."""
+    height: int
+    video_codec: str
+    audio_codec: str | None
+    codecs: str
+    """As RFC 6381 writes them, for playlists and players: `avc1.64001f,mp4a.40.2`."""
+    bit_rate: int
+    """Bits a second, the highest that a second of it takes (`hls`), else on average."""
+    frames: int
+    """Pictures in it."""
+    damage: str | None
+    """What of the source did not decode, where something did not."""
+    warnings: tuple[str, ...]
+    """What a person should know: HDR that was tone-mapped, encoders that were tried before."""
+    source_sha256: str
+    """Of the content that it was made of; empty where that was not known yet."""
+    parameters: Mapping[str, Any]
+    """Everything that it was made with."""
+    tools: Mapping[str, str]
+    """Name → version of what it was made by."""
+    seconds: float
+    """It took."""
+
+    def step(self) -> str:
+        """Once for each rendition and content."""
+        return f"RenditionStored/{self.rendition}/{self.sha256[:16]}"
+
+
+@event()
+class EnhancementCompleted(Event):
+    """All renditions that were wanted of a revision are there."""
+
+    revision: int
+    preset: str
+    renditions: tuple[str, ...]
+    """Their ids, the progressive one first."""
+
+    def step(self) -> str:
+        """Once for each preset and cause."""
+        return f"EnhancementCompleted/{self.revision}/{self.preset}"
+
+
+@event()
+class EnhancementFailed(Event):
+    """No rendition can be made of this content, and why. The video is kept as it is."""
+
+    revision: int
+    preset: str
+    reason: str
+
+    def step(self) -> str:
+        """Once for each preset and cause."""
+        return f"EnhancementFailed/{self.revision}/{self.preset}"
+
+
+@event()
+class PreviewsMade(Event):
+    """A poster and a sheet of small pictures for scrubbing lie in a folder of ours; they can be made again."""
+
+    revision: int
+    poster: OsPath
+    """JPEG."""
+    poster_webp: OsPath
+    at: float
+    """Seconds into the video at which the poster's picture stands."""
+    width: int
+    """Pixels of the poster."""
+    height: int
+    sprite: OsPath | None
+    """JPEG: the small pictures, in rows. None where the length is not known."""
+    thumbnails: OsPath | None
+    """WebVTT: which part of the sheet belongs to which time."""
+    tiles: int
+    """Small pictures on the sheet."""
+
+    def step(self) -> str:
+        """Once for each revision and cause."""
+        return f"PreviewsMade/{self.revision}"
+
+
+@event()
+class PreviewsFailed(Event):
+    """No picture could be had of this content, and why."""
+
+    revision: int
+    reason: str
+
+    def step(self) -> str:
+        """Once for each revision and cause."""
+        return f"PreviewsFailed/{self.revision}"
 
 
 # ---------------------------------------------------------------- a file that grows: growth:<video id>

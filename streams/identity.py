@@ -60,6 +60,11 @@ def stream_id(video: str, revision: int, take: int = 0) -> str:
     return hashlib.sha256(f"spoolhouse stream\0{video}\0{revision}\0{take}".encode()).hexdigest()
 
 
+def rendition_id(video: str, revision: int, name: str) -> str:
+    """The id of a rendition; `name` tells what it was made with (preset, parameters, size)."""
+    return str(uuid.uuid5(_SPOOLHOUSE, f"rendition\0{video}\0{revision}\0{name}"))
+
+
 def growth_subject(video: str) -> str:
     """The subject that holds what was sent of a file before it settled."""
     return f"growth:{video}"

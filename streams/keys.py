@@ -82,3 +82,7 @@ class Keys:
     def answers(self, request: str) -> str:
         """List with a time to live: what a worker answered to a request, line by line, as JSON."""
         return f"{self.namespace}:{{workers}}:answers:{request}"
+
+    def progress(self) -> str:
+        """Channel (pub/sub): how far work is, as JSON; nothing is kept of it."""
+        return f"{self.namespace}:progress"

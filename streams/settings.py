@@ -11,7 +11,7 @@ import re
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
@@ -19,6 +19,8 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, Validation
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from streams.errors import SettingsError
+from streams.events import Door
+from streams.presets import Preset, all_presets
 
 GIB = 2**30
 
@@ -192,17 +194,75 @@ class Settings(BaseSettings):
     """Bytes: below that much free space there are warnings."""
     disk_hard: int = Field(GIB // 2, ge=0)
     """Bytes: below that uploads are refused (507) and watching pauses."""
+
+    enhance: Literal["auto", "always", "off"] = "auto"
+    """`auto`: what every browser plays already is not encoded again. `off`: nothing is made but on request."""
+    enhance_doors: Annotated[frozenset[Door], NoDecode] = frozenset()
+    """Doors (`upload`, `watch`, `download`) whose videos are all enhanced; what came by `POST /upload` always is."""
+    enhance_preset: str = "web"
+    """The preset that is used unless another one is asked for."""
+    presets: dict[str, dict[str, Any]] = {}
+    """More presets, or changes to those that are there, as JSON: `{"web": {"crf": 23}}`. See `streams/presets.py`."""
+    enhance_concurrency: int = Field(1, ge=1)
+    """Videos that are enhanced side by side: one keeps all cores busy."""
+    media_threads: int = Field(0, ge=0)
+    """Threads of a decoder and of an encoder; 0: as many as there are cores."""
+    media_nice: int = Field(10, ge=0, le=19)
+    """Niceness of the processes that work on pictures."""
+    media_memory: int = Field(4 * GIB, ge=GIB // 2)
+    """Bytes of address space that such a process may have."""
+    media_timeout: float = Field(12 * 3600.0, gt=0)
+    """Seconds that making one rendition may take."""
+    media_stall: float = Field(120.0, gt=0)
+    """Seconds without a picture done after which it counts as hung."""
+    previews: bool = True
+    """A poster and a sheet of small pictures for every video."""
+    hls: bool = False
+    """A ladder for adaptive streaming of everything that is enhanced."""
+    hls_ladder: Annotated[tuple[int, ...], NoDecode] = (1080, 720, 480)
+    """Heights of its rungs; those above the source's are left out."""
+    hls_segment: float = Field(6.0, ge=1, le=30)
+    """Seconds of one segment, about."""
+    replicate_renditions: bool = True
+    """Renditions are copied elsewhere like the videos that they were made of."""
+    metadata_gps: bool = False
+    """Where a video was recorded is kept, where it says so."""
+    ws_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins of web pages that may open WebSockets besides our own (`https://example.com`; `*`: any)."""
     log_level: str = "INFO"
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
 
     @field_validator(
-        "port", "watch", "watch_extensions", "cors_origins", "allowed_hosts", "retention_watch", mode="before"
+        *("port", "watch", "watch_extensions", "cors_origins", "allowed_hosts", "retention_watch"),
+        *("enhance_doors", "hls_ladder", "ws_origins"),
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return [value] if isinstance(value, (int, Path)) else value
+
+    @field_validator("hls_ladder")
+    @classmethod
+    def _real_heights(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or not all(16 <= height <= 4320 and height % 2 == 0 for height in value):
+            raise ValueError("heights are even numbers between 16 and 4320")
+        return tuple(sorted(set(value), reverse=True))
+
+    @model_validator(mode="after")
+    def _real_presets(self) -> Self:
+        if self.enhance_preset not in self.all_presets:
+            raise ValueError(
+                f"SPOOLHOUSE_ENHANCE_PRESET: there is no preset {self.enhance_preset!r}; "
+                f"there are {', '.join(sorted(self.all_presets))}"
+            )
+        return self
+
+    @cached_property
+    def all_presets(self) -> dict[str, Preset]:
+        """Every preset by its name: those that are built in, as changed and added to by `presets`."""
+        return all_presets(self.presets)
 
     @field_validator("watch_extensions")
     @classmethod
@@ -344,6 +404,21 @@ class Settings(BaseSettings):
     def working(self) -> Path:
         """Our own working folder."""
         return self.working_dir or self.data / "work"
+
+    @cached_property
+    def processed(self) -> Path:
+        """Where renditions lie, and below it the metadata documents."""
+        return self.data / "processed_videos"
+
+    @cached_property
+    def metadata_documents(self) -> Path:
+        """Where `<video id>.json` lies."""
+        return self.processed / "metadata"
+
+    @cached_property
+    def previews_folder(self) -> Path:
+        """Where posters and sheets lie, a folder for each video."""
+        return self.data / "previews"
 
     @cached_property
     def sidecars(self) -> Path:

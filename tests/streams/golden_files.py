@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ def _value(name: str, kind: Any, number: int) -> Any:
         return typing.get_args(kind)[-1]
     if typing.get_origin(kind) is tuple:
         return tuple(_value(f"{name} {at}", typing.get_args(kind)[0], number + at) for at in (0, 1))
-    if isinstance(kind, types.UnionType):
+    if typing.get_origin(kind) is Mapping:
+        return {f"{name} é": f"“{number}”"}
+    if typing.get_origin(kind) in {types.UnionType, typing.Union}:
         [kind] = [one for one in typing.get_args(kind) if one is not type(None)]
     if kind is bool:
         return True

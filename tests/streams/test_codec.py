@@ -8,7 +8,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,7 +56,11 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
         return st.lists(values(typing.get_args(kind)[0]), max_size=5).map(tuple)
-    if isinstance(kind, types.UnionType):
+    if typing.get_origin(kind) is Mapping:
+        inner = typing.get_args(kind)[1]
+        leaves = st.none() | st.booleans() | KINDS[int] | KINDS[float] | KINDS[str]
+        return st.dictionaries(KINDS[str], leaves | st.lists(leaves, max_size=3) if inner is Any else values(inner))
+    if typing.get_origin(kind) in {types.UnionType, typing.Union}:
         return st.one_of(*(st.none() if one is type(None) else values(one) for one in typing.get_args(kind)))
     return KINDS[kind]
 

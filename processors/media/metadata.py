@@ -26,7 +26,6 @@ from av.stream import Disposition
 
 from processors.media.colours import colours
 from processors.media.decoding import duration_of, turn_of, video_stream
-from processors.media.opening import Source
 from processors.media.tags import cleaned, tags_of
 
 MAX_SIZE = 32 * 1024
@@ -36,24 +35,26 @@ _FIELD_ORDERS = {1: "progressive", 2: "tt", 3: "bb", 4: "tb", 5: "bt"}
 _DISPOSITIONS = tuple(one for one in Disposition if one)
 
 
-def describe(source: Source, picture: Any | None, *, gps: bool) -> dict[str, Any]:
-    """The document about an open file. `picture`: the first frame of its first video stream."""
-    container, left_out = source.container, _LeftOut()
+def describe(container: Any, size: int, picture: Any | None, *, gps: bool) -> dict[str, Any]:
+    """The document about an open file of `size` bytes. `picture`: the first frame of its first video stream.
+
+    `gps`: with where it was recorded.
+    """
+    left_out = _LeftOut()
     streams = list(container.streams)
     chapters = _of(container.chapters) or []
     left_out.beyond("stream", len(streams) - STREAMS)
     left_out.beyond("chapter", len(chapters) - CHAPTERS)
     main = video_stream(container)
     document = {
-        "format": _format(source, main, gps, left_out),
+        "format": _format(container, size, main, gps, left_out),
         "chapters": [_chapter(one, gps, left_out) for one in chapters[:CHAPTERS]],
         "streams": [_stream(one, picture if one is main else None, gps, left_out) for one in streams[:STREAMS]],
     }
     return _fitting(_known(document), left_out)
 
 
-def _format(source: Source, main: Any, gps: bool, left_out: _LeftOut) -> dict[str, Any]:
-    container = source.container
+def _format(container: Any, size: int, main: Any, gps: bool, left_out: _LeftOut) -> dict[str, Any]:
     tags = tags_of(container.metadata, gps=gps, left_out=left_out.add)
     return {
         "name": container.format.name,
@@ -61,7 +62,7 @@ def _format(source: Source, main: Any, gps: bool, left_out: _LeftOut) -> dict[st
         "duration_seconds": _of(lambda: duration_of(container, main)),
         "start_seconds": _of(lambda: container.start_time / av.time_base),
         "bit_rate_bps": _of(lambda: int(container.bit_rate) or None),
-        "size_bytes": source.size,
+        "size_bytes": size,
         "created": tags.get("creation_time") or tags.get("date"),
         "tags": tags,
     }
@@ -152,7 +153,9 @@ def _ratio(ratio: Fraction) -> str:
 
 def _of(get: Callable[[], Any]) -> Any:
     """What FFmpeg has to say, or None where that is nothing, or nonsense."""
-    with suppress(AttributeError, TypeError, ValueError, ArithmeticError, LookupError, NotImplementedError, av.FFmpegError):
+    with suppress(
+        AttributeError, TypeError, ValueError, ArithmeticError, LookupError, NotImplementedError, av.FFmpegError
+    ):
         return get()
     return None
 

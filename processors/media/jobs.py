@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 from dataclasses import asdict
@@ -45,16 +46,21 @@ def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
     job = EnhanceJob(
         **{**asked["job"], "path": unescape_path(asked["job"]["path"]), "target": unescape_path(asked["job"]["target"])}
     )
-    disk = os.statvfs(os.path.dirname(os.fsencode(job.target)))
-    room = disk.f_bavail * disk.f_frsize - asked["reserve"]
-    if room <= 0:
-        return _failure("disk_full", "there is no room on the disk for what would be made of it")
-    allow_file_size(room)
+    leave_free(os.fsencode(job.target), asked["reserve"])
     try:
         done = work(job, lambda one: tell({told[type(one)]: asdict(one)}))
     except RefusedError as error:
         return _failure(error.kind, error.reason)
     return {"made": asdict(done)} if isinstance(done, Made) else {"failure": asdict(done)}
+
+
+def leave_free(target: bytes, reserve: int) -> None:
+    """Bound what may be written to `target`, so that `reserve` bytes of its disk stay free. Raises OSError."""
+    disk = os.statvfs(os.path.dirname(target))
+    room = disk.f_bavail * disk.f_frsize - reserve
+    if room <= 0:
+        raise OSError(errno.ENOSPC, f"less than {reserve} bytes of its disk are free (SPOOLHOUSE_DISK_HARD)")
+    allow_file_size(room)
 
 
 def _failure(kind: str, reason: str) -> dict[str, Any]:

@@ -63,9 +63,15 @@ def _format(container: Any, size: int, main: Any, gps: bool, left_out: _LeftOut)
         "start_seconds": _of(lambda: container.start_time / av.time_base),
         "bit_rate_bps": _of(lambda: int(container.bit_rate) or None),
         "size_bytes": size,
-        "created": tags.get("creation_time") or tags.get("date"),
+        "created": _created(tags),
         "tags": tags,
     }
+
+
+def _created(tags: Mapping[str, str]) -> str | None:
+    """Many programs write the beginning of time where they do not know."""
+    said = tags.get("creation_time", "")
+    return (said if not said.startswith(("1970-01-01T00:00:00", "1904-01-01T00:00:00")) else "") or tags.get("date")
 
 
 def _chapter(chapter: Mapping[str, Any], gps: bool, left_out: _LeftOut) -> dict[str, Any]:

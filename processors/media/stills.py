@@ -91,7 +91,7 @@ def shown(frame: Any, shape: Shape, pixel_format: str) -> Any:
     frame.pts, frame.time_base = 0, Fraction(1, 1000)
     graph.push(frame)
     graph.push(None)
-    made = graph.pull()
+    made: Any = graph.pull()
     if not bright:
         return made
     for plane in made.planes:
@@ -109,13 +109,12 @@ def _usual(grey: int) -> int:
 
     What is up to five times brighter than white is pressed below it (Reinhard's curve).
     """
-    power = (grey / 255) ** (32 / 2523)
-    light = (max(power - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * power)) ** (16384 / 2610) * 10_000 / 203
+    power: float = (grey / 255) ** (32 / 2523)
+    light: float = (max(power - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * power)) ** (16384 / 2610) * 10_000 / 203
     return min(255, round(255 * (light * (1 + light / 4.93**2) / (1 + light)) ** (1 / 2.2)))
 
 
 _OF_PQ = bytes(_usual(grey) for grey in range(256))
-
 
 
 def as_jpeg(frame: Any) -> bytes:

@@ -37,7 +37,7 @@ JOBS: Mapping[str, str] = {
 """Where each job is found; it is imported when it is first asked for."""
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_TARGET = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+_TARGET = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 
 
 def main(jobs: Mapping[str, str] = JOBS) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import os
-from dataclasses import asdict
 from typing import Any
 
 from processors.media.child import Tell
 from processors.media.limits import allow_file_size
 from processors.media.opening import RefusedError
-from processors.ports import Advanced, EnhanceJob, Made, Planned
 from streams.paths import unescape_path
 
 
@@ -27,31 +24,27 @@ def probe(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 
 
 def preview(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001
     """`{"path", "folder": escaped paths, "sprite_name", "seconds": float}` → `{"previews": the fields of ports.Previews}`."""
-    from processors.media.previews import make_previews
+    from processors.media.previews import TooLargeError, make_previews
 
     path, folder = (os.fsencode(unescape_path(asked[name])) for name in ("path", "folder"))
     try:
         return {"previews": make_previews(path, folder, asked["sprite_name"], asked["seconds"])}
     except RefusedError as error:
         return _failure(error.kind, error.reason)
+    except TooLargeError as error:
+        return _failure("too_large", str(error))
 
 
 def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
-    """`{"job": the fields of ports.EnhanceJob, paths escaped, "reserve": bytes}` → `{"made": the fields of ports.Made}`.
+    """`{"job": the fields of ports.EnhanceJob, paths escaped, "reserve": bytes}` → what `enhancing.enhance` says.
 
-    It tells `{"planned": …}` and `{"advanced": …}`. `reserve` is what must stay free on the target's disk.
+    `reserve` is what must stay free on the target's disk.
     """
-    work = importlib.import_module("processors.media.enhancing").enhance
-    told = {Planned: "planned", Advanced: "advanced"}
-    job = EnhanceJob(
-        **{**asked["job"], "path": unescape_path(asked["job"]["path"]), "target": unescape_path(asked["job"]["target"])}
-    )
-    leave_free(os.fsencode(job.target), asked["reserve"])
-    try:
-        done = work(job, lambda one: tell({told[type(one)]: asdict(one)}))
-    except RefusedError as error:
-        return _failure(error.kind, error.reason)
-    return {"made": asdict(done)} if isinstance(done, Made) else {"failure": asdict(done)}
+    from processors.media.enhancing import enhance as make_rendition
+
+    job = asked["job"]
+    leave_free(os.fsencode(unescape_path(job["target"])), asked["reserve"])
+    return make_rendition(job, tell)
 
 
 def leave_free(target: bytes, reserve: int) -> None:

@@ -32,6 +32,10 @@ FIRST_PICTURES = 50
 """Among how many, where there is no seeking."""
 
 
+class TooLargeError(Exception):
+    """Its pictures have more pixels than are decoded."""
+
+
 @dataclass(slots=True)
 class _Poster:
     """The most interesting picture so far."""
@@ -51,7 +55,7 @@ def make_previews(path: bytes, folder: bytes, sprite_name: str, seconds: float) 
     """Write `poster.jpg`, `poster.webp`, and where it can be `sprite.jpg` and `thumbnails.vtt`, into `folder`.
 
     The fields of `ports.Previews`. After about `seconds` it makes do with what it has. Raises RefusedError,
-    MemoryError, and OSError where something cannot be written.
+    TooLargeError, MemoryError, and OSError where something cannot be written.
     """
     deadline = time.monotonic() + seconds
     with opened(path) as source:
@@ -121,7 +125,7 @@ def _stream(container: Any, source: Source) -> Any:
         raise RefusedError("no_video", source.missing or "it holds no picture that FFmpeg can decode")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MAX_PIXELS:
-        raise RefusedError("too_large", f"its picture of {width}×{height} pixels is too large to decode")
+        raise TooLargeError(f"its picture of {width}×{height} pixels is too large to decode")
     return stream
 
 

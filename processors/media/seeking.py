@@ -12,7 +12,7 @@ import av
 from processors.media.decoding import pictures, prepare, seconds_of
 from processors.media.opening import MAX_PIXELS
 
-THROUGH = 2**31
+THROUGH = 2**30
 """Pixels of a video that is decoded from end to end; in a longer one the nearest keyframes have to do."""
 
 PACKETS = 500

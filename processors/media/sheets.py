@@ -24,7 +24,8 @@ def interval_of(duration: float) -> float:
 def times_of(duration: float) -> list[float]:
     """The middle of what each small picture stands for, in seconds."""
     step = interval_of(duration)
-    return [(i * step + min((i + 1) * step, duration)) / 2 for i in range(_count(duration))]
+    starts = [i * step for i in range(_count(duration))]
+    return [(start + end) / 2 for start, end in zip(starts, [*starts[1:], duration], strict=True)]
 
 
 class Sheet:
@@ -72,7 +73,8 @@ class Sheet:
         """Which part of the sheet `name` is shown when."""
         cues = ["WEBVTT"]
         for number in range(self.count):
-            start, end = number * self.interval, min((number + 1) * self.interval, self.duration)
+            start = number * self.interval
+            end = start + self.interval if number + 1 < self.count else self.duration
             x, y = self._place(number)
             area = f"{x},{y},{self.tile.width},{self.tile.height}"
             cues.append(f"{_clock(start)} --> {_clock(max(end, start + 0.001))}\n{name}#xywh={area}")
@@ -91,7 +93,8 @@ class Sheet:
 
 
 def _count(duration: float) -> int:
-    return min(TILES, max(1, ceil(duration / interval_of(duration))))
+    # A last moment is no picture's worth.
+    return min(TILES, max(1, ceil(duration / interval_of(duration) - 0.1)))
 
 
 def _clock(seconds: float) -> str:

@@ -64,8 +64,7 @@ def pictures(container: Any, stream: Any) -> Generator[Any, None, None]:
             continue
         for frame in frames:
             silent = size = 0
-            if frame.width * frame.height <= MAX_PIXELS:
-                yield frame
+            yield frame
 
 
 def seconds_of(frame: Any, stream: Any) -> float | None:

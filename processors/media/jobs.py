@@ -24,15 +24,13 @@ def probe(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 
 
 def preview(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001
     """`{"path", "folder": escaped paths, "sprite_name", "seconds": float}` → `{"previews": the fields of ports.Previews}`."""
-    from processors.media.previews import TooLargeError, make_previews
+    from processors.media.previews import make_previews
 
     path, folder = (os.fsencode(unescape_path(asked[name])) for name in ("path", "folder"))
     try:
         return {"previews": make_previews(path, folder, asked["sprite_name"], asked["seconds"])}
     except RefusedError as error:
         return _failure(error.kind, error.reason)
-    except TooLargeError as error:
-        return _failure("too_large", str(error))
 
 
 def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:

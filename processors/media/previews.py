@@ -16,7 +16,7 @@ from typing import Any
 import av
 
 from processors.media.decoding import duration_of, pictures, prepare, seconds_of, video_stream
-from processors.media.opening import MAX_PIXELS, RefusedError, Source, opened
+from processors.media.opening import RefusedError, Source, opened
 from processors.media.seeking import pictures_at
 from processors.media.sheets import Sheet, times_of
 from processors.media.stills import Shape, as_jpeg, as_webp, interest, shape_of, shown
@@ -30,10 +30,6 @@ CANDIDATES = 7
 
 FIRST_PICTURES = 50
 """Among how many, where there is no seeking."""
-
-
-class TooLargeError(Exception):
-    """Its pictures have more pixels than are decoded."""
 
 
 @dataclass(slots=True)
@@ -55,7 +51,7 @@ def make_previews(path: bytes, folder: bytes, sprite_name: str, seconds: float) 
     """Write `poster.jpg`, `poster.webp`, and where it can be `sprite.jpg` and `thumbnails.vtt`, into `folder`.
 
     The fields of `ports.Previews`. After about `seconds` it makes do with what it has. Raises RefusedError,
-    TooLargeError, MemoryError, and OSError where something cannot be written.
+    MemoryError, and OSError where something cannot be written.
     """
     deadline = time.monotonic() + seconds
     with opened(path) as source:
@@ -123,9 +119,6 @@ def _stream(container: Any, source: Source) -> Any:
     stream = video_stream(container)
     if stream is None:
         raise RefusedError("no_video", source.missing or "it holds no picture that FFmpeg can decode")
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > MAX_PIXELS:
-        raise TooLargeError(f"its picture of {width}×{height} pixels is too large to decode")
     return stream
 
 

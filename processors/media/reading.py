@@ -37,7 +37,7 @@ def _read(source: Source, container: Any, *, gps: bool) -> dict[str, Any]:
         raise RefusedError("unreadable", missing or "its video is in a codec that FFmpeg does not know")
     context = video.codec_context
     if not context.width or not context.height:
-        missing = missing or "the size of its picture cannot be told"
+        missing = missing or "the size of its picture cannot be told, or is beyond all measure"
     return {
         "container": name,
         "duration": duration_of(container, video),

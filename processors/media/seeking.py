@@ -10,7 +10,6 @@ from typing import Any
 import av
 
 from processors.media.decoding import pictures, prepare, seconds_of
-from processors.media.opening import MAX_PIXELS
 
 THROUGH = 2**30
 """Pixels of a video that is decoded from end to end; in a longer one the nearest keyframes have to do."""
@@ -72,9 +71,7 @@ def _keyframe(container: Any, stream: Any, at: float) -> Any | None:
                     continue
                 # Nothing follows: the decoder need not wait for what might be shown before it.
                 frames = packet.decode() or stream.codec_context.decode(None)
-                if frames:
-                    return frames[0] if frames[0].width * frames[0].height <= MAX_PIXELS else None
-                return None
+                return frames[0] if frames else None
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError, OverflowError):

@@ -111,7 +111,8 @@ def _usual(grey: int) -> int:
     """
     power: float = (grey / 255) ** (32 / 2523)
     light: float = (max(power - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * power)) ** (16384 / 2610) * 10_000 / 203
-    return min(255, round(255 * (light * (1 + light / 4.93**2) / (1 + light)) ** (1 / 2.2)))
+    pressed: float = (light * (1 + light / 4.93**2) / (1 + light)) ** (1 / 2.2)
+    return min(255, round(255 * pressed))
 
 
 _OF_PQ = bytes(_usual(grey) for grey in range(256))

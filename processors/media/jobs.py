@@ -23,12 +23,12 @@ def probe(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 
 
 
 def preview(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001
-    """`{"path", "folder": escaped paths, "sprite_name", "seconds": float}` → `{"previews": the fields of ports.Previews}`."""
+    """`{"path", "folder": escaped paths, "sprite_name", "threads", "seconds"}` → `{"previews": the fields of ports.Previews}`."""
     from processors.media.previews import make_previews
 
     path, folder = (os.fsencode(unescape_path(asked[name])) for name in ("path", "folder"))
     try:
-        return {"previews": make_previews(path, folder, asked["sprite_name"], asked["seconds"])}
+        return {"previews": make_previews(path, folder, asked["sprite_name"], asked["threads"], asked["seconds"])}
     except RefusedError as error:
         return _failure(error.kind, error.reason)
 

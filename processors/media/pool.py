@@ -82,10 +82,10 @@ class Pool:
         self._closed = True
         if self._reaper is not None:
             self._reaper.cancel()
-        for child in self._busy:
-            child.kill()
         resting, self._resting = self._resting, []
-        await asyncio.gather(*(child.stop() for child in resting), *self._endings)
+        await asyncio.gather(
+            *(child.end() for child in self._busy), *(child.stop() for child in resting), *self._endings
+        )
 
     async def _take(self) -> Child:
         if self._closed:

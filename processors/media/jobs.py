@@ -12,7 +12,7 @@ from processors.media.opening import RefusedError
 from streams.paths import unescape_path
 
 
-def probe(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 - it is done before there is much to tell
+def probe(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 - soon done
     """`{"path": escaped path, "gps": whether places may be told}` → `{"probed": the fields of ports.Probed}`."""
     from processors.media.reading import read
 
@@ -23,7 +23,9 @@ def probe(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 
 
 
 def preview(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001
-    """`{"path", "folder": escaped paths, "sprite_name", "threads", "seconds"}` → `{"previews": the fields of ports.Previews}`."""
+    """`{"path", "folder": escaped paths, "sprite_name", "threads", "seconds"}` → `{"previews": the fields of
+    ports.Previews}`: see `previews.make_previews`.
+    """
     from processors.media.previews import make_previews
 
     path, folder = (os.fsencode(unescape_path(asked[name])) for name in ("path", "folder"))

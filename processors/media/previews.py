@@ -50,8 +50,9 @@ class _Poster:
 def make_previews(path: bytes, folder: bytes, sprite_name: str, threads: int, seconds: float) -> dict[str, Any]:
     """Write `poster.jpg`, `poster.webp`, and where it can be `sprite.jpg` and `thumbnails.vtt`, into `folder`.
 
-    The fields of `ports.Previews`. `threads` of the decoder, 0 as many as there are cores. After about `seconds` it makes do with what it has. Raises RefusedError,
-    MemoryError, and OSError where something cannot be written.
+    The fields of `ports.Previews`. `threads`: of the decoder; 0: as many as there are cores. After about
+    `seconds` it makes do with what it has. Raises RefusedError, MemoryError, and OSError where something
+    cannot be written.
     """
     deadline = time.monotonic() + seconds
     with opened(path) as source:

@@ -40,14 +40,17 @@ def _through(
     with closing(pictures(container, stream)) as frames:
         for count, frame in enumerate(frames):
             said = seconds_of(frame, stream)
-            last, at = frame, count / rate if said is None else said
+            at = count / rate if said is None else said
             while number < len(times) and times[number] <= at:
-                yield number, frame
+                # One that comes much later is not yet shown then.
+                yield number, frame if last is None or at - times[number] < 1 / rate else last
                 number += 1
+            last = frame
             if number == len(times) or time.monotonic() > deadline:
                 return
-    if last is not None and number < len(times) and times[number] - 1 / rate <= at:
+    while last is not None and number < len(times) and times[number] - 1 / rate <= at:
         yield number, last  # it is shown a little longer
+        number += 1
 
 
 def _by_keyframes(container: Any, stream: Any, times: Sequence[float], deadline: float) -> Iterator[tuple[int, Any]]:

@@ -42,6 +42,7 @@ from streams.log import Log, open_log
 from streams.paths import escape_path
 from streams.processing import Processor
 from streams.processing import Services as Injected
+from streams.progress import Publisher
 from streams.queries import Histories, Replicas
 from streams.settings import Settings
 
@@ -233,7 +234,13 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 projections=WorkerProjections(Runner(log, database, discover(settings)), database),
                 registry=registry,
                 restorers=(reconciler.reappend_all, registry.restore),
-                services={Prober: prober, Histories: log, Replicas: catalogue, **copying},
+                services={
+                    Prober: prober,
+                    Histories: log,
+                    Replicas: catalogue,
+                    Publisher: Publisher(log.redis, log.keys),
+                    **copying,
+                },
                 sources=sources,
                 hosted=hosted_by_faust,
                 warnings=lambda: [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.handlers import drive, health, page, uploads, videos
+from api.handlers import drive, health, page, renditions, uploads, videos
 
 
 def add_routes(app: web.Application) -> None:
@@ -23,6 +23,7 @@ def add_routes(app: web.Application) -> None:
     add.add_get("/api/videos/{id}", videos.one)
     add.add_get("/api/videos/{id}/events", videos.events)
     add.add_post("/api/videos/{id}/drive/retry", drive.retry_drive)
+    add.add_post("/api/videos/{id}/enhance", renditions.enhance)
     # For those who operate it
     add.add_get("/healthz", health.healthz)
     add.add_get("/readyz", health.readyz)

@@ -14,11 +14,15 @@ from projections.projection import RowFold
 from streams.codec import Recorded
 from streams.events import (
     DriveUploadCompleted,
+    EnhancementCompleted,
+    EnhancementFailed,
     EntryParked,
     FileMoved,
     FileRemoved,
     FileReturned,
     FileSettled,
+    PreviewsFailed,
+    PreviewsMade,
     ReplicationCompleted,
     RowAdopted,
     VideoOffloaded,
@@ -77,6 +81,8 @@ catalogue = tables.table(
     # `<group>: <reason>`, a line for each processor that has given up on it
     Column("parked", Text),
     Column("client_id", Text),
+    # of a rendition: the video that it was made of
+    Column("rendition_of", tables.identifier()),
     Column("updated", tables.moment(), nullable=False),
     Index("ix_catalogue_created", "created", "id"),
     Index("ix_catalogue_size", "size", "id"),
@@ -94,7 +100,7 @@ class CatalogueProjection(RowFold):
     """Folds everything that happens to a video into its row."""
 
     name = "catalogue"
-    version = 2
+    version = 3
     tables = (catalogue,)
 
     def wants(self, recorded: Recorded[Any]) -> bool:
@@ -133,6 +139,7 @@ def _stored(row: Row | None, recorded: Recorded[VideoStored]) -> Row:
         "adopted": event.adopted,
         "damaged": event.damaged,
         "client_id": event.client_id,
+        "rendition_of": event.rendition_of,
     }
 
 
@@ -248,6 +255,14 @@ def _on_drive(row: Row | None, recorded: Recorded[DriveUploadCompleted]) -> Row:
     return {"parked": _unparked(row, "drive")}
 
 
+def _enhanced(row: Row | None, _: Recorded[EnhancementCompleted | EnhancementFailed]) -> Row:
+    return {"parked": _unparked(row, "enhance")}
+
+
+def _previewed(row: Row | None, _: Recorded[PreviewsMade | PreviewsFailed]) -> Row:
+    return {"parked": _unparked(row, "previews")}
+
+
 def _parked(row: Row | None, recorded: Recorded[EntryParked]) -> Row:
     event = recorded.event
     others = _unparked(row, event.group)
@@ -291,6 +306,10 @@ _CHANGES: dict[type[Any], Callable[[Row | None, Recorded[Any]], Row]] = {
     EntryParked: _parked,
     ReplicationCompleted: _replicated,
     DriveUploadCompleted: _on_drive,
+    EnhancementCompleted: _enhanced,
+    EnhancementFailed: _enhanced,
+    PreviewsMade: _previewed,
+    PreviewsFailed: _previewed,
     VideoOffloaded: _offloaded,
     VideoRestored: _restored,
 }

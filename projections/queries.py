@@ -47,6 +47,7 @@ class Filters:
     """What a list is narrowed to; None: no matter."""
 
     door: str | None = None
+    """None: every one but `rendition`."""
     state: str | None = None
     text: str | None = None
     """Part of the file name."""
@@ -144,7 +145,7 @@ class Catalogue:
         query = (
             select(catalogue, _duplicate_of())
             .join(named, named.c.id == catalogue.c.id)
-            .where(catalogue.c.state == "present", *([catalogue.c.door == door] if door else []))
+            .where(catalogue.c.state == "present", _behind(catalogue.c.door, door))
             .order_by(named.c.rank, (catalogue.c.door != "upload"), catalogue.c.created, catalogue.c.id)
             .limit(1)
         )
@@ -165,9 +166,7 @@ class Catalogue:
 
     async def totals(self, door: str | None = "upload", *, state: str = "present") -> Totals:
         """How much lies there (or is `offloaded`, …), of one door or of all. One indexed look at the statistics."""
-        conditions = [storage_stats.c.state == state]
-        if door is not None:
-            conditions.append(storage_stats.c.door == door)
+        conditions = [storage_stats.c.state == state, _behind(storage_stats.c.door, door)]
         query = select(func.sum(storage_stats.c.videos), func.sum(storage_stats.c.bytes)).where(*conditions)
         async with self._database.reading() as conn:
             count, size = (await conn.execute(query)).one()
@@ -289,8 +288,7 @@ def _duplicate_of() -> Any:
 def _conditions(filters: Filters) -> Sequence[Any]:
     c = catalogue.c
     conditions: list[Any] = []
-    if filters.door is not None:
-        conditions.append(c.door == filters.door)
+    conditions.append(_behind(c.door, filters.door))
     if filters.state is not None:
         conditions.append(c.state == filters.state)
     if filters.text is not None:
@@ -307,6 +305,11 @@ def _conditions(filters: Filters) -> Sequence[Any]:
     if filters.created_before is not None:
         conditions.append(c.created < tables.utc(filters.created_before))
     return conditions
+
+
+def _behind(column: Any, door: str | None) -> Any:
+    """Of one door; None: of every door through which videos come in. Renditions are there when they are asked for."""
+    return column != "rendition" if door is None else column == door
 
 
 async def _one(conn: AsyncConnection, query: Select[Any]) -> Video | None:

@@ -18,7 +18,7 @@ from streams.paths import unescape_path
 
 _log = structlog.get_logger(__name__)
 
-DOORS = ("upload", "watch", "download", "all")
+DOORS = ("upload", "watch", "download", "rendition", "all")
 STATES = ("present", "offloaded", "removed", "adopted", "all")
 REPLICAS = ("s3", "drive", "any")
 COPIED = {"yes": True, "no": False, "any": None}
@@ -198,6 +198,7 @@ def as_video(video: Video) -> dict[str, Any]:
         "probe_error": video["probe_error"],
         "parked": video["parked"],
         "duplicate_of": video["duplicate_of"],
+        "rendition_of": video["rendition_of"],
         "replicas": [as_copy(copy) for copy in video["replicas"]],
     }
 

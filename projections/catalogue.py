@@ -23,6 +23,7 @@ from streams.events import (
     FileSettled,
     PreviewsFailed,
     PreviewsMade,
+    RenditionStored,
     ReplicationCompleted,
     RowAdopted,
     VideoOffloaded,
@@ -81,6 +82,10 @@ catalogue = tables.table(
     # `<group>: <reason>`, a line for each processor that has given up on it
     Column("parked", Text),
     Column("client_id", Text),
+    # whether there are pictures of the current content
+    Column("poster", Boolean, nullable=False),
+    # the newest rendition of the current content that is one file
+    Column("playable", tables.identifier()),
     # of a rendition: the video that it was made of
     Column("rendition_of", tables.identifier()),
     Column("updated", tables.moment(), nullable=False),
@@ -93,7 +98,7 @@ catalogue = tables.table(
 )
 
 _EPOCH = tables.utc(datetime(1970, 1, 1, tzinfo=UTC))
-_EMPTY: Row = {column.name: None for column in catalogue.columns}
+_EMPTY: Row = {**{column.name: None for column in catalogue.columns}, "poster": False}
 
 
 class CatalogueProjection(RowFold):
@@ -259,8 +264,18 @@ def _enhanced(row: Row | None, _: Recorded[EnhancementCompleted | EnhancementFai
     return {"parked": _unparked(row, "enhance")}
 
 
-def _previewed(row: Row | None, _: Recorded[PreviewsMade | PreviewsFailed]) -> Row:
-    return {"parked": _unparked(row, "previews")}
+def _rendered(row: Row | None, recorded: Recorded[RenditionStored]) -> Row:
+    event = recorded.event
+    if row is None or event.revision != row["revision"] or event.kind != "progressive":
+        return {}
+    return {"playable": event.rendition}
+
+
+def _previewed(row: Row | None, recorded: Recorded[PreviewsMade | PreviewsFailed]) -> Row:
+    event = recorded.event
+    if row is None or event.revision != row["revision"]:
+        return {}
+    return {"poster": isinstance(event, PreviewsMade), "parked": _unparked(row, "previews")}
 
 
 def _parked(row: Row | None, recorded: Recorded[EntryParked]) -> Row:
@@ -278,8 +293,9 @@ def _unparked(row: Row | None, group: str) -> str | None:
     return "\n".join(lines) or None
 
 
-_UNREAD: Row = dict.fromkeys(
+_UNREAD: Row = {"poster": False} | dict.fromkeys(
     (
+        "playable",
         "sha256",
         "duration",
         "width",
@@ -308,6 +324,7 @@ _CHANGES: dict[type[Any], Callable[[Row | None, Recorded[Any]], Row]] = {
     DriveUploadCompleted: _on_drive,
     EnhancementCompleted: _enhanced,
     EnhancementFailed: _enhanced,
+    RenditionStored: _rendered,
     PreviewsMade: _previewed,
     PreviewsFailed: _previewed,
     VideoOffloaded: _offloaded,

@@ -198,6 +198,8 @@ def as_video(video: Video) -> dict[str, Any]:
         "probe_error": video["probe_error"],
         "parked": video["parked"],
         "duplicate_of": video["duplicate_of"],
+        "poster": video["poster"],
+        "playable": video["playable"],
         "rendition_of": video["rendition_of"],
         "replicas": [as_copy(copy) for copy in video["replicas"]],
     }

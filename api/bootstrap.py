@@ -15,6 +15,7 @@ from api.connecting import redis_url
 from api.services import History, Services
 from processors.diskspace import DiskReports, Disks
 from processors.growing import GrowingFiles
+from processors.lineages import Lineages
 from processors.media.probing import open_prober
 from processors.ports import Drive, ObjectStore, Prober
 from processors.reconciling import Reconciler
@@ -233,7 +234,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 log=log,
                 projections=WorkerProjections(Runner(log, database, discover(settings)), database),
                 registry=registry,
-                restorers=(reconciler.reappend_all, registry.restore),
+                restorers=(reconciler.reappend_all, Lineages(log, settings).reappend_all, registry.restore),
                 services={
                     Prober: prober,
                     Histories: log,

@@ -13,13 +13,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from processors.copies import Copies, fold
 from processors.ports import Advanced, EnhanceJob, Made, MediaFailure, Planned, Probed, Prober, Studio
 from processors.storage.disk import Marks, require_space
-from processors.storage.renditions import BusyError, Making, Renditions, as_video
+from processors.storage.renditions import BusyError, Making, Renditions
 from processors.storage.threads import in_thread
 from processors.wishes import Wanted, Wish, file_name, ids_of, progressive, rungs, stored_renditions, wish_of
 from streams.codec import Recorded
@@ -192,7 +191,8 @@ class _Enhancing:
             file_name(wanted, self.facts),
             EXTENSIONS.get(made.container, ".mp4"),
             self._event(wanted, rendition, made, time.monotonic() - began),
-            partial(as_video, filename=self.facts.filename, source=self.facts.video),
+            source=self.facts.video,
+            filename=self.facts.filename,
         )
         reach("enhance.kept")
         self.made.append(rendition)

@@ -23,7 +23,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -62,9 +62,10 @@ class Renditions:
 
     def there(self, rendition: str) -> RenditionStored | None:
         """What is known of a rendition whose file lies there, or was given up on purpose; else None."""
-        stored = self._lineage(rendition)
-        if stored is None:
+        found_lineage = self._lineage(rendition)
+        if found_lineage is None:
             return None
+        stored = found_lineage[1]
         if self.sidecars.offloads.has(rendition):
             return stored
         try:
@@ -95,17 +96,26 @@ class Renditions:
                 path.unlink(missing_ok=True)
         return removed
 
-    def _lineage(self, rendition: str) -> RenditionStored | None:
+    def all(self) -> Iterator[tuple[str, RenditionStored]]:
+        """The id of the video, and what was made of it, for each rendition that is there."""
+        for path in sorted((self.folder / LINEAGE).glob("*.json")):
+            found = self._lineage(path.stem)
+            if found is not None and self.there(path.stem) is not None:
+                yield found
+
+    def _lineage(self, rendition: str) -> tuple[str, RenditionStored] | None:
         path = self.lineage_path(rendition)
         try:
             stored = orjson.loads(path.read_bytes())
             event = decode("RenditionStored", stored["sv"], orjson.dumps(stored["data"]))
+            if not isinstance(event, RenditionStored) or event.rendition != rendition:
+                raise ValueError("it is that of something else")
+            return str(stored["video"]), event
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.warning("the lineage of a rendition cannot be read", path=str(path), error=str(error))
             return None
-        return event if isinstance(event, RenditionStored) else None
 
     def lineage_path(self, rendition: str) -> Path:
         """Where what a rendition was made of stands."""
@@ -120,17 +130,11 @@ class Making:
         self.path = path
         """Where it is to be written: into this very file, which stays locked. A playlist: beside it, with `.m3u8` behind."""
 
-    def keep(
-        self,
-        name: str,
-        extension: str,
-        event: RenditionStored,
-        video: Callable[[RenditionStored, datetime], VideoStored],
-    ) -> RenditionStored:
+    def keep(self, name: str, extension: str, event: RenditionStored, *, source: str, filename: str) -> RenditionStored:
         """Give the finished file its name; the event with path, size and sha256 as they are then. Durable on return.
 
-        `event` is the rendition's without these three; `video` makes of it, and of the file's time, the first event
-        of the rendition itself.
+        `event` is the rendition's without these three. `source` is the id of the video that it was made of, and
+        `filename` what people call that one.
         Raises OSError: then nothing is kept.
         """
         status = os.fstat(self._fd)
@@ -151,16 +155,15 @@ class Making:
                 size=status.st_size,
                 sha256=digest.hexdigest(),
             )
+            first = as_video(stored, modified, filename=filename, source=source)
             files.write_durably(
                 self._renditions.lineage_path(self._rendition),
                 orjson.dumps(
-                    {"sv": RenditionStored.sv, "data": orjson.Fragment(encode(stored))},
+                    {"video": source, "sv": RenditionStored.sv, "data": orjson.Fragment(encode(stored))},
                     option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
                 ),
             )
-            self._renditions.sidecars.write(
-                Sidecar.of(self._rendition, video(stored, modified), source="rendition", inode=status.st_ino)
-            )
+            self._renditions.sidecars.write(Sidecar.of(self._rendition, first, source="rendition", inode=status.st_ino))
             kept.append(stored)
 
         names = [f"{name}{extension}", *(f"{name}_{number}{extension}" for number in range(2, NAMES))]

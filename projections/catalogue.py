@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Text
 
 from projections import tables
+from projections.metadata_facts import NOTHING, facts_in
 from projections.projection import RowFold
 from streams.codec import Recorded
 from streams.events import (
@@ -78,6 +79,18 @@ catalogue = tables.table(
     Column("container", String(255)),
     Column("frame_rate", tables.real()),
     Column("bit_rate", BigInteger),
+    # of the metadata document: what is searched for
+    Column("title", tables.name()),
+    # when it was recorded, as the file says it
+    Column("recorded", String(64)),
+    Column("profile", String(64)),
+    Column("pixel_format", String(64)),
+    # degrees clockwise
+    Column("rotation", Integer),
+    Column("hdr", Boolean),
+    Column("channels", Integer),
+    # what people wrote into the file, in lower case
+    Column("words", Text),
     Column("probe_error", Text),
     # `<group>: <reason>`, a line for each processor that has given up on it
     Column("parked", Text),
@@ -235,6 +248,9 @@ def _probed(row: Row | None, recorded: Recorded[VideoProbed]) -> Row:
         "audio_codec": event.audio_codec and event.audio_codec[:64],
         "frame_rate": event.frame_rate,
         "bit_rate": event.bit_rate,
+        **facts_in(event.metadata),
+        # Of an upload that was known when it came in.
+        "damaged": row["damaged"] or event.damaged,
         "probe_error": None,
         "parked": _unparked(row, "probe"),
     }
@@ -293,9 +309,10 @@ def _unparked(row: Row | None, group: str) -> str | None:
     return "\n".join(lines) or None
 
 
-_UNREAD: Row = {"poster": False} | dict.fromkeys(
+_UNREAD: Row = {"poster": False, **NOTHING} | dict.fromkeys(
     (
         "playable",
+        "damaged",
         "sha256",
         "duration",
         "width",

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Select, and_, func, literal, or_, select, union_all
+from sqlalchemy import Select, and_, false, func, literal, or_, select, true, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from projections import checkpoints, media_queries, tables
@@ -51,7 +51,7 @@ class Filters:
     """None: every one but `rendition`."""
     state: str | None = None
     text: str | None = None
-    """Part of the file name."""
+    """Part of the file name, or of what people wrote into the file."""
     codec: str | None = None
     """Of picture or sound."""
     replica: str | None = None
@@ -61,6 +61,15 @@ class Filters:
     min_size: int | None = None
     """Bytes."""
     max_size: int | None = None
+    min_height: int | None = None
+    """Rows of the picture."""
+    max_height: int | None = None
+    min_duration: float | None = None
+    """Seconds."""
+    max_duration: float | None = None
+    hdr: bool | None = None
+    playable: bool | None = None
+    """Whether there is a rendition of the current content that every browser plays."""
     created_from: datetime | None = None
     created_before: datetime | None = None
 
@@ -311,7 +320,10 @@ def _conditions(filters: Filters) -> Sequence[Any]:
     if filters.state is not None:
         conditions.append(c.state == filters.state)
     if filters.text is not None:
-        conditions.append(func.lower(c.filename).contains(filters.text.lower(), autoescape=True))
+        part = filters.text.lower()
+        conditions.append(
+            or_(func.lower(c.filename).contains(part, autoescape=True), c.words.contains(part, autoescape=True))
+        )
     if filters.codec is not None:
         conditions.append(or_(c.video_codec == filters.codec, c.audio_codec == filters.codec))
     conditions += narrowed(filters.replica, filters.copied)
@@ -319,6 +331,16 @@ def _conditions(filters: Filters) -> Sequence[Any]:
         conditions.append(c.size >= filters.min_size)
     if filters.max_size is not None:
         conditions.append(c.size <= filters.max_size)
+    for column, least, most in (
+        (c.height, filters.min_height, filters.max_height),
+        (c.duration, filters.min_duration, filters.max_duration),
+    ):
+        conditions += [column >= least] if least is not None else []
+        conditions += [column <= most] if most is not None else []
+    if filters.hdr is not None:
+        conditions.append(c.hdr.is_(true()) if filters.hdr else or_(c.hdr.is_(None), c.hdr.is_(false())))
+    if filters.playable is not None:
+        conditions.append(c.playable.is_not(None) if filters.playable else c.playable.is_(None))
     if filters.created_from is not None:
         conditions.append(c.created >= tables.utc(filters.created_from))
     if filters.created_before is not None:

@@ -9,6 +9,7 @@ from aiohttp import web
 from api import guards, middleware
 from api.draining import DRAINING, Draining
 from api.drive_waiting import DRIVE, DriveWaiting
+from api.handlers.documentation import DESCRIBED, Described
 from api.metrics import METRICS, Metrics
 from api.readiness import READINESS, Readiness
 from api.routes import add_routes
@@ -32,6 +33,7 @@ def make_app(services: Services) -> web.Application:
     app[METRICS] = Metrics()
     app[DRAINING] = draining = Draining()
     app[READINESS] = Readiness(services, draining)
+    app[DESCRIBED] = Described(app.router)
     app[DRIVE] = DriveWaiting(services.log, settings, draining)
     app.on_response_prepare.append(guards.add_headers(settings))
     app.cleanup_ctx.append(_asking)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.handlers import drive, health, page, renditions, uploads, videos
+from api.handlers import documentation, drive, health, page, renditions, uploads, videos
 
 
 def add_routes(app: web.Application) -> None:
@@ -28,3 +28,8 @@ def add_routes(app: web.Application) -> None:
     add.add_get("/healthz", health.healthz)
     add.add_get("/readyz", health.readyz)
     add.add_get("/metrics", health.metrics)
+    # What all of these are
+    add.add_get("/openapi.json", documentation.openapi)
+    add.add_get("/docs", documentation.docs)
+    add.add_get("/docs/{name}", documentation.docs_asset)
+    add.add_get("/redoc", documentation.redoc)

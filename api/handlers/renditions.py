@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 from aiohttp import web
 
 from api.enhancing import ask
 from api.formats import json_answer
+from api.openapi.describing import Answer, Body, documented
 from api.services import SERVICES
+from api.shapes import EnhancementAsked
 from streams.errors import RejectedError
 
 KNOWN = {"preset", "hls"}
 
 
+class EnhanceWish(TypedDict, total=False):
+    """What is wanted."""
+
+    preset: str | None
+    """`web`, `clean`, `small`, `plain`, or one of SPOOLHOUSE_PRESETS. Unset: the one that the settings choose."""
+    hls: bool
+    """A ladder for adaptive streaming, too."""
+
+
+@documented(
+    "Renditions",
+    {202: Answer("It is in the queue.", EnhancementAsked)},
+    refuses=(400, 404, 409, 413, 503),
+    path={"id": "The video's id."},
+    body=Body("What is wanted; nothing at all is fine, too.", EnhanceWish, example={"preset": "web"}, required=False),
+)
 async def enhance(request: web.Request) -> web.Response:
-    """Ask for a rendition: `{"preset": "web", "hls": false}`, both optional. 202; the status endpoints tell the rest."""
+    """Ask for a rendition of a video that every browser plays.
+
+    What is there already by the same preset is not made again. `status_url` tells what becomes of it, and so do
+    the WebSocket messages; then `GET /processed_videos/{file_id}` streams it.
+    """
     services = request.app[SERVICES]
     preset, hls = _wish(await request.read())
     asked = await ask(services.log, services.settings, request.match_info["id"], preset, hls=hls)
-    return json_answer(
-        {
-            "success": True,
-            "id": asked.video,
-            "preset": asked.preset,
-            "hls": asked.hls or services.settings.hls,
-            "message": f"A rendition by the preset {asked.preset} is in the queue.",
-            "status_url": f"/internal/video-enhancement-status/{asked.video}",
-        },
-        status=202,
-    )
+    told: EnhancementAsked = {
+        "success": True,
+        "id": asked.video,
+        "preset": asked.preset,
+        "hls": asked.hls or services.settings.hls,
+        "message": f"A rendition by the preset {asked.preset} is in the queue.",
+        "status_url": f"/internal/video-enhancement-status/{asked.video}",
+    }
+    return json_answer(told, status=202)
 
 
 def _wish(body: bytes) -> tuple[str | None, bool]:

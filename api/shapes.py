@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 S = TypeVar("S", bound=type)
 
-VideoDoor = Literal["upload", "watch", "download"]
+VideoDoor = Literal["upload", "watch", "download", "rendition"]
 
 
 def shape(cls: S) -> S:

@@ -27,7 +27,7 @@ class EnhanceWish(TypedDict, total=False):
 
 
 @documented(
-    "Renditions",
+    "Media",
     {202: Answer("It is in the queue.", EnhancementAsked)},
     refuses=(400, 404, 409, 413, 503),
     path={"id": "The video's id."},

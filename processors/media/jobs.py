@@ -9,7 +9,7 @@ from typing import Any
 from processors.media.child import Tell
 from processors.media.limits import allow_file_size
 from processors.media.opening import OpeningError
-from processors.ports import Advanced, EnhanceJob, Made, MediaFailure, Planned
+from processors.ports import Advanced, EnhanceJob, Made, Planned
 from streams.paths import unescape_path
 
 
@@ -42,7 +42,9 @@ def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
     from processors.media.enhancing import enhance as work
 
     told = {Planned: "planned", Advanced: "advanced"}
-    job = EnhanceJob(**{**asked["job"], "path": unescape_path(asked["job"]["path"]), "target": unescape_path(asked["job"]["target"])})
+    job = EnhanceJob(
+        **{**asked["job"], "path": unescape_path(asked["job"]["path"]), "target": unescape_path(asked["job"]["target"])}
+    )
     disk = os.statvfs(os.path.dirname(os.fsencode(job.target)))
     room = disk.f_bavail * disk.f_frsize - asked["reserve"]
     if room <= 0:

@@ -54,6 +54,4 @@ def allow_file_size(size: int | None) -> None:
     """Bound what may be written to one file from now on, in bytes; more than that fails with EFBIG."""
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     wanted = most if size is None else size
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most)
-    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))

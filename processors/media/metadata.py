@@ -152,7 +152,9 @@ def _ratio(ratio: Fraction) -> str:
 
 def _of(get: Callable[[], Any]) -> Any:
     """What FFmpeg has to say, or None where that is nothing, or nonsense."""
-    with suppress(AttributeError, TypeError, ValueError, ArithmeticError, LookupError, NotImplementedError, av.FFmpegError):
+    with suppress(
+        AttributeError, TypeError, ValueError, ArithmeticError, LookupError, NotImplementedError, av.FFmpegError
+    ):
         return get()
     return None
 

@@ -24,9 +24,7 @@ IDLE = 60.0
 class Pool:
     """Children that are all alike."""
 
-    def __init__(
-        self, limits: Limits, *, children: int, jobs: int, idle: float = IDLE, program: str = PROGRAM
-    ) -> None:
+    def __init__(self, limits: Limits, *, children: int, jobs: int, idle: float = IDLE, program: str = PROGRAM) -> None:
         """`children`: how many work at once. `jobs`: after how many another takes a child's place."""
         self._limits, self._jobs, self._idle, self._program = limits, jobs, idle, program
         self._room = asyncio.Semaphore(children)

@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
-from typing import Any
 
 from processors.media.answers import understood
 from processors.media.children import PROGRAM

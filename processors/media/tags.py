@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 TAGS, NAME, VALUE = 64, 64, 1000
 """How many are kept of one stream or container, and characters of a name and of a value."""
 
-_PLACE_NAMES = re.compile(r"location|iso.?6709|gps|©xyz|^xyz|geo(?!m)|latitude|longitude|altitude|coordinate", re.IGNORECASE)
+_PLACE_NAMES = re.compile(
+    r"location|iso.?6709|gps|©xyz|^xyz|geo(?!m)|latitude|longitude|altitude|coordinate", re.IGNORECASE
+)
 _PLACES = re.compile(r"^\s*[+-]\d{1,4}(\.\d+)?[+-]\d{1,5}(\.\d+)?|GPS(Latitude|Longitude|Position)", re.IGNORECASE)
 """Names of tags that say where something was recorded, and values that look like it (ISO 6709, EXIF)."""
 

@@ -37,7 +37,19 @@ def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
 def _step(tell: Tell, frames: int) -> None:
     if frames == 1:
-        tell({"planned": {"action": "encode", "reason": "asked", "encoder": "x", "width": 2, "height": 2, "frames": 9, "duration": 1.0}})
+        tell(
+            {
+                "planned": {
+                    "action": "encode",
+                    "reason": "asked",
+                    "encoder": "x",
+                    "width": 2,
+                    "height": 2,
+                    "frames": 9,
+                    "duration": 1.0,
+                }
+            }
+        )
     tell({"advanced": {"frames": frames, "expected": 9, "percent": frames / 9 * 100}})
 
 
@@ -147,8 +159,8 @@ TRICKS: dict[str, Callable[[Tell], dict[str, Any]]] = {
     "raise": lambda tell: {}["nothing"],
     "garbage": _say(b"\x00\x00\x00\x05hello"),
     "huge": _say(b"\xff\xff\xff\xff"),
-    "half": _say(b"\x00\x00\x00\x20{\"told\""),
-    "wrong shape": _say(b"\x00\x00\x00\x0f{\"answer\": [1]}"),
+    "half": _say(b'\x00\x00\x00\x20{"told"'),
+    "wrong shape": _say(b'\x00\x00\x00\x0f{"answer": [1]}'),
     "unknown words": lambda tell: {"made": {"frames": "many"}},
     "leave": _leave,
     "flood": _flood,

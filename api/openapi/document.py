@@ -88,7 +88,6 @@ def document(router: web.UrlDispatcher, *, server: str = "/") -> dict[str, Any]:
             "description": ABOUT,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "servers": [{"url": server}],
         "tags": [
             {"name": name, "description": about}

@@ -13,6 +13,7 @@ from aiohttp import web
 from projections.queries import Filters, Page, Sort, Totals, Video
 from streams.events import VideoStored
 from streams.log import Log
+from streams.media import MediaOf
 from streams.settings import Settings
 
 
@@ -76,6 +77,9 @@ class Catalogue(Protocol):
 
     async def get(self, video: str) -> Video | None:
         """One video by its id."""
+
+    async def media(self, video: str) -> MediaOf | None:
+        """What is known of the work on it, and what was made of it; None: there is no such video."""
 
     async def by_filename(self, name: str, *, door: str | None = ...) -> Video | None:
         """The video that lies there under this name."""

@@ -20,6 +20,12 @@ T = TypeVar("T")
 THREADS = 8
 """Files that are opened, and pieces that are read from a slow disk, side by side."""
 
+FRESH = 1.0
+"""Seconds for which a file stays open once it was opened, if nobody is sent it any more."""
+
+KEPT_OPEN = 64
+"""Files that stay open so."""
+
 PATIENCE = 30.0
 """Seconds after which a disk that does not answer is given up."""
 
@@ -28,12 +34,16 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class OpenFile:
-    """A regular file, open for reading. It stays the same file when another takes its name."""
+    """A regular file, open for reading while anyone holds it: `with file:`.
+
+    It stays the same file when another takes its name.
+    """
 
     def __init__(self, descriptor: int) -> None:
         """Owns the descriptor from now on."""
         self.descriptor = descriptor
         self._was = _looks(descriptor)
+        self._holders = 0
 
     @property
     def size(self) -> int:
@@ -55,19 +65,35 @@ class OpenFile:
         except OSError:  # the disk would be asked; or this file system cannot tell
             return False
 
+    def read_cached(self, start: int, count: int) -> bytes | None:
+        """These bytes, if they can be had without waiting for the disk."""
+        found = bytearray(count)
+        try:
+            return bytes(found) if os.preadv(self.descriptor, [found], start, os.RWF_NOWAIT) == count else None
+        except OSError:
+            return None
+
     def read(self, start: int, count: int) -> bytes:
         """These bytes; fewer where the file has become shorter. May wait for the disk."""
         return os.pread(self.descriptor, count, start)
 
-    def close(self) -> None:
-        """Give the descriptor back."""
-        os.close(self.descriptor)
-
-    def __enter__(self) -> Self:
+    def hold(self) -> Self:
+        """Whoever holds it lets go of it again, or asks with `with`."""
+        self._holders += 1
         return self
 
+    def let_go(self) -> None:
+        """The last one gives the descriptor back."""
+        self._holders -= 1
+        if self._holders <= 0 and self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self.hold()
+
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self.let_go()
 
 
 def open_below(root: Path, path: str | Path, size: int | None = None) -> OpenFile | None:
@@ -92,34 +118,50 @@ def open_below(root: Path, path: str | Path, size: int | None = None) -> OpenFil
         return None
     opened = OpenFile(descriptor)
     if size is not None and opened.size != size:
-        opened.close()
+        opened.let_go()
         return None
     return opened
 
 
 class Reader:
-    """Asks the disk in threads of its own: uploads that are hashed meanwhile keep the common ones busy."""
+    """Asks the disk in threads of its own: uploads that are hashed meanwhile keep the common ones busy.
+
+    What was opened stays open for a moment: a player asks for the next range of the same film.
+    """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="reading")
+        self._kept: dict[tuple[Path, str, int, str], OpenFile] = {}
 
-    async def open(self, root: Path, path: str | Path, size: int | None = None) -> OpenFile | None:
-        """`open_below`, beside the loop. Raises DependencyDownError."""
-        opening = asyncio.get_running_loop().run_in_executor(self._threads, open_below, root, path, size)
+    async def open(self, root: Path, path: str, size: int, sha256: str) -> OpenFile | None:
+        """The file as `open_below` gives it, which should be this content. Raises DependencyDownError.
+
+        It is the caller's for as long as nothing is awaited: hold it at once.
+        """
+        key = (root, path, size, sha256)
+        if (kept := self._kept.get(key)) is not None:
+            if kept.unchanged:
+                return kept
+            self._forget(key, kept)
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(self._threads, open_below, root, path, size)
         try:
-            return await _in_time(opening)
+            opened = await _in_time(opening)
         except BaseException:
             opening.add_done_callback(_put_back)
             raise
+        if opened is not None and key not in self._kept and len(self._kept) < KEPT_OPEN:
+            self._kept[key] = opened.hold()
+            loop.call_later(FRESH, self._forget, key, opened)
+        return opened
 
     async def fetch(self, file: OpenFile, start: int, count: int) -> bytes:
         """These bytes, beside the loop unless they are at hand; fewer where the file has become shorter.
 
         Raises DependencyDownError.
         """
-        if file.at_hand(start, count):
-            return file.read(start, count)
-        return await self.do(lambda: file.read(start, count))
+        found = file.read_cached(start, count)
+        return await self.do(lambda: file.read(start, count)) if found is None else found
 
     async def bring(self, file: OpenFile, start: int, count: int) -> None:
         """See to it that the disk need not be waited for when these bytes are sent. Raises DependencyDownError."""
@@ -132,7 +174,14 @@ class Reader:
 
     def close(self) -> None:
         """Take nothing more."""
+        for key, kept in list(self._kept.items()):
+            self._forget(key, kept)
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _forget(self, key: tuple[Path, str, int, str], file: OpenFile) -> None:
+        if self._kept.get(key) is file:
+            del self._kept[key]
+            file.let_go()
 
 
 READER = web.AppKey("reader", Reader)
@@ -152,7 +201,7 @@ async def _in_time(work: asyncio.Future[T]) -> T:
 def _put_back(opening: asyncio.Future[OpenFile | None]) -> None:
     """Close what nobody waits for any more."""
     if not opening.cancelled() and opening.exception() is None and (opened := opening.result()) is not None:
-        opened.close()
+        opened.let_go()
 
 
 @contextmanager

@@ -49,7 +49,7 @@ async def send(
         body = await reader.fetch(file, span.start, span.length)
         if len(body) == span.length and file.unchanged:
             return web.Response(body=body, status=status, headers=headers)
-        raise DependencyDownError("disk", "The file was replaced at this very moment. Ask again.")
+        raise DependencyDownError("its file", "it was replaced at this very moment. Ask again.", unreachable=False)
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = span.length
     if request.method == "HEAD":

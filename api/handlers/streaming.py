@@ -108,7 +108,7 @@ async def _play(request: web.Request, choose: Choice, wanted: str | None = None)
     for ask in (lookups.recent, lookups.media):
         media = await ask(video)
         rendition = choose(media)
-        file = rendition and await reader.open(processed, rendition.path, rendition.size)
+        file = rendition and await reader.open(processed, rendition.path, rendition.size, rendition.sha256)
         if rendition and file:
             with file:
                 return await _serve(request, media, rendition, file)
@@ -177,5 +177,5 @@ def _is_there(processed: Path, rung: Rendition) -> bool:
     file = open_below(processed, rung.path, rung.size)
     if file is None:
         return False
-    file.close()
+    file.let_go()
     return True

@@ -10,7 +10,9 @@ from api import guards, middleware
 from api.draining import DRAINING, Draining
 from api.drive_waiting import DRIVE, DriveWaiting
 from api.handlers.documentation import DESCRIBED, Described
+from api.lookups import LOOKUPS, Lookups
 from api.metrics import METRICS, Metrics
+from api.opening import READER, Reader
 from api.readiness import READINESS, Readiness
 from api.routes import add_routes
 from api.services import SERVICES, Services
@@ -35,6 +37,8 @@ def make_app(services: Services) -> web.Application:
     app[READINESS] = Readiness(services, draining)
     app[DESCRIBED] = Described(app.router)
     app[DRIVE] = DriveWaiting(services.log, settings, draining)
+    app[LOOKUPS] = Lookups(services.catalogue)
+    app[READER] = Reader()
     app.on_response_prepare.append(guards.add_headers(settings))
     app.cleanup_ctx.append(_asking)
     add_routes(app)
@@ -44,3 +48,4 @@ def make_app(services: Services) -> web.Application:
 async def _asking(app: web.Application) -> AsyncIterator[None]:
     yield
     await app[READINESS].close()
+    app[READER].close()

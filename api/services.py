@@ -78,9 +78,6 @@ class Catalogue(Protocol):
     async def get(self, video: str) -> Video | None:
         """One video by its id."""
 
-    async def media(self, video: str) -> MediaOf | None:
-        """What is known of the work on it, and what was made of it; None: there is no such video."""
-
     async def by_filename(self, name: str, *, door: str | None = ...) -> Video | None:
         """The video that lies there under this name."""
 

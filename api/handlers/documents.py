@@ -10,6 +10,7 @@ from api.conditions import refused_by
 from api.formats import json_bytes
 from api.lookups import LOOKUPS, id_in
 from api.unplayable import not_finished
+from streams.media import metadata_document
 from streams.paths import escape_path
 
 CACHING = "private, no-cache"
@@ -20,14 +21,7 @@ async def metadata(request: web.Request) -> web.Response:
     media = await request.app[LOOKUPS].media(id_in(request))
     if media.metadata is None:
         return not_finished(media, "metadata-extraction")
-    body = json_bytes(
-        {
-            **media.metadata,
-            "file_id": media.video,
-            "filename": escape_path(media.filename),
-            "revision": media.revision,
-        }
-    )
+    body = json_bytes(metadata_document(media.video, escape_path(media.filename), media.revision, media.metadata))
     tag = hashlib.sha256(body).hexdigest()
     headers = {"ETag": f'"{tag}"', "Cache-Control": CACHING}
     if status := refused_by(request, tag):

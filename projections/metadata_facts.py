@@ -32,10 +32,6 @@ def facts_in(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-NOTHING = facts_in(None)
-"""The columns of a video of which nothing is known."""
-
-
 def _words(form: Mapping[str, Any], *others: Iterable[Mapping[str, Any]]) -> str | None:
     """What people wrote into the file, in lower case, a line each, none twice."""
     lines: dict[str, None] = {}
@@ -64,3 +60,7 @@ def _text(value: Any, most: int) -> str | None:
 
 def _integer(value: Any) -> int | None:
     return value if type(value) is int and -(2**31) <= value < 2**31 else None
+
+
+NOTHING = facts_in(None)
+"""The columns of a video of which nothing is known."""

@@ -37,8 +37,3 @@ def colours(context: Any, picture: Any | None) -> dict[str, Any]:
         "hdr": transfer in _HDR,
         "hdr_format": _HDR.get(transfer),
     }
-
-
-def is_hdr(frame: Any) -> bool:
-    """Whether a picture is brighter than a usual screen."""
-    return getattr(frame, "color_trc", 2) in _HDR

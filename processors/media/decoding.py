@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import av
@@ -38,7 +38,7 @@ def prepare(stream: Any, threads: int = 1) -> None:
     context.thread_count = threads
 
 
-def pictures(container: Any, stream: Any) -> Iterator[Any]:
+def pictures(container: Any, stream: Any) -> Generator[Any, None, None]:
     """Frames from where the container stands; what does not decode is left out.
 
     Ends with the file, or where nothing decodes any more. Raises MemoryError.
@@ -79,7 +79,7 @@ def seconds_of(frame: Any, stream: Any) -> float | None:
 def turn_of(frame: Any) -> int:
     """By how many degrees a player turns the picture clockwise: 0, 90, 180 or 270."""
     try:
-        return round(-frame.rotation / 90) % 4 * 90
+        return int(round(-frame.rotation / 90) % 4 * 90)
     except (ValueError, OverflowError):
         return 0
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
 import os
 from dataclasses import asdict
 from typing import Any
 
 from processors.media.child import Tell
 from processors.media.limits import allow_file_size
-from processors.media.opening import OpeningError
+from processors.media.opening import RefusedError
 from processors.ports import Advanced, EnhanceJob, Made, Planned
 from streams.paths import unescape_path
 
@@ -19,7 +21,7 @@ def probe(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 
 
     try:
         return {"probed": read(os.fsencode(unescape_path(asked["path"])), gps=asked["gps"])}
-    except OpeningError as error:
+    except RefusedError as error:
         return _failure(error.kind, error.reason)
 
 
@@ -30,7 +32,7 @@ def preview(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG00
     path, folder = (os.fsencode(unescape_path(asked[name])) for name in ("path", "folder"))
     try:
         return {"previews": make_previews(path, folder, asked["sprite_name"], asked["seconds"])}
-    except OpeningError as error:
+    except RefusedError as error:
         return _failure(error.kind, error.reason)
 
 
@@ -39,22 +41,26 @@ def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
     It tells `{"planned": …}` and `{"advanced": …}`. `reserve` is what must stay free on the target's disk.
     """
-    from processors.media.enhancing import enhance as work
-
+    work = importlib.import_module("processors.media.enhancing").enhance
     told = {Planned: "planned", Advanced: "advanced"}
     job = EnhanceJob(
         **{**asked["job"], "path": unescape_path(asked["job"]["path"]), "target": unescape_path(asked["job"]["target"])}
     )
-    disk = os.statvfs(os.path.dirname(os.fsencode(job.target)))
-    room = disk.f_bavail * disk.f_frsize - asked["reserve"]
-    if room <= 0:
-        return _failure("disk_full", "there is no room on the disk for what would be made of it")
-    allow_file_size(room)
+    leave_free(os.fsencode(job.target), asked["reserve"])
     try:
         done = work(job, lambda one: tell({told[type(one)]: asdict(one)}))
-    except OpeningError as error:
+    except RefusedError as error:
         return _failure(error.kind, error.reason)
     return {"made": asdict(done)} if isinstance(done, Made) else {"failure": asdict(done)}
+
+
+def leave_free(target: bytes, reserve: int) -> None:
+    """Bound what may be written to `target`, so that `reserve` bytes of its disk stay free. Raises OSError."""
+    disk = os.statvfs(os.path.dirname(target))
+    room = disk.f_bavail * disk.f_frsize - reserve
+    if room <= 0:
+        raise OSError(errno.ENOSPC, f"less than {reserve} bytes of its disk are free (SPOOLHOUSE_DISK_HARD)")
+    allow_file_size(room)
 
 
 def _failure(kind: str, reason: str) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from av.stream import Disposition
 
 from processors.media.colours import colours
 from processors.media.decoding import duration_of, turn_of, video_stream
-from processors.media.opening import Source
 from processors.media.tags import cleaned, tags_of
 
 MAX_SIZE = 32 * 1024
@@ -36,24 +35,26 @@ _FIELD_ORDERS = {1: "progressive", 2: "tt", 3: "bb", 4: "tb", 5: "bt"}
 _DISPOSITIONS = tuple(one for one in Disposition if one)
 
 
-def describe(source: Source, picture: Any | None, *, gps: bool) -> dict[str, Any]:
-    """The document about an open file. `picture`: the first frame of its first video stream."""
-    container, left_out = source.container, _LeftOut()
+def describe(container: Any, size: int, picture: Any | None, *, gps: bool) -> dict[str, Any]:
+    """The document about an open file of `size` bytes. `picture`: the first frame of its first video stream.
+
+    `gps`: with where it was recorded.
+    """
+    left_out = _LeftOut()
     streams = list(container.streams)
     chapters = _of(container.chapters) or []
     left_out.beyond("stream", len(streams) - STREAMS)
     left_out.beyond("chapter", len(chapters) - CHAPTERS)
     main = video_stream(container)
     document = {
-        "format": _format(source, main, gps, left_out),
+        "format": _format(container, size, main, gps, left_out),
         "chapters": [_chapter(one, gps, left_out) for one in chapters[:CHAPTERS]],
         "streams": [_stream(one, picture if one is main else None, gps, left_out) for one in streams[:STREAMS]],
     }
     return _fitting(_known(document), left_out)
 
 
-def _format(source: Source, main: Any, gps: bool, left_out: _LeftOut) -> dict[str, Any]:
-    container = source.container
+def _format(container: Any, size: int, main: Any, gps: bool, left_out: _LeftOut) -> dict[str, Any]:
     tags = tags_of(container.metadata, gps=gps, left_out=left_out.add)
     return {
         "name": container.format.name,
@@ -61,10 +62,16 @@ def _format(source: Source, main: Any, gps: bool, left_out: _LeftOut) -> dict[st
         "duration_seconds": _of(lambda: duration_of(container, main)),
         "start_seconds": _of(lambda: container.start_time / av.time_base),
         "bit_rate_bps": _of(lambda: int(container.bit_rate) or None),
-        "size_bytes": source.size,
-        "created": tags.get("creation_time") or tags.get("date"),
+        "size_bytes": size,
+        "created": _created(tags),
         "tags": tags,
     }
+
+
+def _created(tags: Mapping[str, str]) -> str | None:
+    """Many programs write the beginning of time where they do not know."""
+    said = tags.get("creation_time", "")
+    return (said if not said.startswith(("1970-01-01T00:00:00", "1904-01-01T00:00:00")) else "") or tags.get("date")
 
 
 def _chapter(chapter: Mapping[str, Any], gps: bool, left_out: _LeftOut) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from processors.media.answers import understood
@@ -31,7 +31,7 @@ class ChildProber:
         """Look at a file; see `ports.Prober`. Takes the timeout at most, once it is its turn."""
         question = {"do": "probe", "path": escape_path(path), "gps": self._gps, "cpu": self._timeout}
         answer = await self._pool.answer(question, seconds=self._timeout)
-        found = understood(answer, {"probed": Probed, "failure": MediaFailure})
+        found = understood(answer, _WORDS)
         if isinstance(found, Probed):
             return found
         if found is None:
@@ -43,6 +43,9 @@ class ChildProber:
                 return ProbeFailure("unreadable", found.reason)
             case _:
                 return ProbeFailure("crashed", found.reason)
+
+
+_WORDS: Mapping[str, type[Probed | MediaFailure]] = {"probed": Probed, "failure": MediaFailure}
 
 
 @asynccontextmanager

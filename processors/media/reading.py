@@ -10,31 +10,31 @@ from av.stream import Disposition
 
 from processors.media.decoding import duration_of, pictures, prepare, video_stream
 from processors.media.metadata import describe
-from processors.media.opening import OpeningError, Source, open_source
+from processors.media.opening import RefusedError, Source, opened
 
 _DECLARE_ALL = frozenset({"mov", "mp4", "matroska", "webm", "avi", "asf"})
 """Containers whose header names every stream: what is not named there does not exist."""
 
 
 def read(path: bytes, *, gps: bool = False) -> dict[str, Any]:
-    """The fields of `ports.Probed`. `gps`: with where it was recorded. Raises OpeningError, OSError, MemoryError."""
-    with open_source(path) as source:
-        return _read(source, gps=gps)
+    """The fields of `ports.Probed`. `gps`: with where it was recorded. Raises RefusedError, OSError, MemoryError."""
+    with opened(path) as source, source.demuxed() as container:
+        return _read(source, container, gps=gps)
 
 
-def _read(source: Source, *, gps: bool) -> dict[str, Any]:
-    container, missing = source.container, source.missing
+def _read(source: Source, container: Any, *, gps: bool) -> dict[str, Any]:
+    missing = source.missing
     name = container.format.name
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     audio = next(iter(container.streams.audio), None)
     if not videos:
         if missing is None and audio is not None and _DECLARE_ALL & set(name.split(",")):
-            raise OpeningError("no_video", "it holds sound but no picture")
-        raise OpeningError("unreadable", missing or "no video stream was found in it")
+            raise RefusedError("no_video", "it holds sound but no picture")
+        raise RefusedError("unreadable", missing or "no video stream was found in it")
     # A codec that FFmpeg does not know has no context.
     video = video_stream(container)
     if video is None:
-        raise OpeningError("unreadable", missing or "its video is in a codec that FFmpeg does not know")
+        raise RefusedError("unreadable", missing or "its video is in a codec that FFmpeg does not know")
     context = video.codec_context
     if not context.width or not context.height:
         missing = missing or "the size of its picture cannot be told"
@@ -49,7 +49,7 @@ def _read(source: Source, *, gps: bool) -> dict[str, Any]:
         "bit_rate": int(container.bit_rate) or None,
         "size": source.size,
         "damaged": missing,
-        "metadata": describe(source, _first_picture(container, video), gps=gps),
+        "metadata": describe(container, source.size, _first_picture(container, video), gps=gps),
     }
 
 

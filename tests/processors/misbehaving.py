@@ -27,6 +27,12 @@ def probe(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
 def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """The same for a rendition; anything else is made at once, after two steps."""
+    target = asked["job"]["target"]
+    jobs.leave_free(os.fsencode(target), asked["reserve"])
+    if asked["job"]["path"] == "fill":
+        with open(target, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(MIB // 16))
     trick = TRICKS.get(asked["job"]["path"])
     if trick:
         return trick(tell)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import os
-from dataclasses import asdict
 from typing import Any
 
 from processors.media.child import Tell
 from processors.media.limits import allow_file_size
 from processors.media.opening import RefusedError
-from processors.ports import Advanced, EnhanceJob, Made, Planned
 from streams.paths import unescape_path
 
 
@@ -41,17 +38,10 @@ def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
     It tells `{"planned": …}` and `{"advanced": …}`. `reserve` is what must stay free on the target's disk.
     """
-    work = importlib.import_module("processors.media.enhancing").enhance
-    told = {Planned: "planned", Advanced: "advanced"}
-    job = EnhanceJob(
-        **{**asked["job"], "path": unescape_path(asked["job"]["path"]), "target": unescape_path(asked["job"]["target"])}
-    )
-    leave_free(os.fsencode(job.target), asked["reserve"])
-    try:
-        done = work(job, lambda one: tell({told[type(one)]: asdict(one)}))
-    except RefusedError as error:
-        return _failure(error.kind, error.reason)
-    return {"made": asdict(done)} if isinstance(done, Made) else {"failure": asdict(done)}
+    from processors.media.enhancing import enhance as work
+
+    leave_free(os.fsencode(unescape_path(asked["job"]["target"])), asked["reserve"])
+    return work(asked["job"], tell)
 
 
 def leave_free(target: bytes, reserve: int) -> None:

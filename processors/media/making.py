@@ -28,7 +28,31 @@ PACKET_BYTES = 8 * 2**20
 _DECODER_THREADS = 8
 
 _TAGS = frozenset(
-    ["title", "artist", "author", "album", "album_artist", "composer", "genre", "date", "year", "comment", "description", "synopsis", "show", "season_number", "episode_id", "episode_sort", "network", "copyright", "creation_time", "track", "disc", "grouping", "language"]
+    [
+        "title",
+        "artist",
+        "author",
+        "album",
+        "album_artist",
+        "composer",
+        "genre",
+        "date",
+        "year",
+        "comment",
+        "description",
+        "synopsis",
+        "show",
+        "season_number",
+        "episode_id",
+        "episode_sort",
+        "network",
+        "copyright",
+        "creation_time",
+        "track",
+        "disc",
+        "grouping",
+        "language",
+    ]
 )
 """Tags that are carried over. Where it was recorded is not among them."""
 

@@ -1,9 +1,9 @@
 """Tells WebSockets how work on videos goes: one hub for each process, however many listen.
 
-It follows the log from where the catalogue's table `media` had got to when the first client came, and
-remembers how whatever moved since then stands. A new client gets that on top of what the table says:
-together it is all that the hub has gone by, and what the hub comes by later is a change. Nothing is
-followed while no one listens.
+It begins with the first client: where the catalogue's table `media` has got to, the hub reads on, and
+remembers how whatever it comes by stands. A new client gets that on top of what the table says: together
+it is all that the hub has gone by, and what the hub comes by later is a change. Nothing is followed while
+no one listens.
 """
 
 from __future__ import annotations
@@ -204,19 +204,25 @@ class Live:
         self._known.clear()
 
     async def _begin(self) -> list[int]:
-        """Where to follow from: where the catalogue stands, or the log's end if that is too far away."""
+        """Where to follow from: the log's end, and what the catalogue does not have yet is read silently.
+
+        Where that is too much, or is not to be known, the catalogue has to catch up before a state is whole.
+        """
         self._breaks = self._log.reader.breaks
         heads = await self._log.heads()
         try:
-            places = await self._catalogue.media_positions()
+            places = await self._catalogue.media_positions() or [0] * len(heads)
         except DependencyDownError:
-            places = None
-        if places is not None and len(places) == len(heads):
-            places = [min(place, head) for place, head in zip(places, heads, strict=True)]
-            if sum(heads) - sum(places) <= MAX_GAP:
-                return places
-        self._floor = heads
-        return list(heads)
+            places = []
+        if len(places) != len(heads) or sum(heads) - sum(places) > MAX_GAP:
+            self._floor = heads
+            return list(heads)
+        positions = [min(place, head) for place, head in zip(places, heads, strict=True)]
+        for _ in range(MAX_GAP // COUNT + 1):
+            if all(pos >= head for pos, head in zip(positions, heads, strict=True)):
+                return positions
+            await self._take(positions, heads)
+        raise LogUnavailableError("the log changed while it was read")  # then all is looked at anew
 
     async def _follow(self, positions: list[int]) -> None:
         """Wait for entries, take them, and move on."""
@@ -227,17 +233,22 @@ class Live:
                 self._begin_anew()
                 return
             self._breaks = breaks
-        for partition, pos in enumerate(positions):
-            if self._log.reader.head(partition) > pos:
-                entries = await self._log.read(partition, after=pos, count=COUNT)
-                events = [event for entry in entries if (event := _event_in(entry)) is not None]
-                await self._learn({event.subject for event in events if event.ver > 1})
-                # Nothing is awaited from here on: what was told is behind us.
-                for event in events:
-                    self._apply(event)
-                if entries:
-                    positions[partition] = entries[-1].pos
-                self._trim()
+        await self._take(positions, [self._log.reader.head(partition) for partition in range(len(positions))])
+
+    async def _take(self, positions: list[int], heads: Sequence[int]) -> None:
+        """Take what stands beyond these positions, at most so much of each partition, and move them."""
+        for partition, (pos, head) in enumerate(zip(positions, heads, strict=True)):
+            if head <= pos:
+                continue
+            entries = await self._log.read(partition, after=pos, count=COUNT)
+            events = [event for entry in entries if (event := _event_in(entry)) is not None]
+            await self._learn({event.subject for event in events if event.ver > 1})
+            # Nothing is awaited from here on: what was told is behind us.
+            for event in events:
+                self._apply(event)
+            if entries:
+                positions[partition] = entries[-1].pos
+            self._trim()
 
     def _begin_anew(self) -> None:
         """The log lost its tail: what was told may not be so. Clients come again, and get the new state."""
@@ -289,9 +300,10 @@ class Live:
             former = known.tasks.get(change.task)
             if former is None or former.ver < state.ver:
                 known.tasks[change.task] = state
-            told = self._told(known, state)
-            for listener in self._who(known):
-                listener.status(told)
+            if self._following.is_set():
+                told = self._told(known, state)
+                for listener in self._who(known):
+                    listener.status(told)
 
     def _trim(self) -> None:
         while len(self._known) > MAX_KNOWN:

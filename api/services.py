@@ -57,6 +57,7 @@ class Door(Protocol):
         mime: str = "",
         client_id: str | None = None,
         expected_size: int | None = None,
+        enhance: bool = False,
     ) -> AbstractAsyncContextManager[Receiving]:
         """Begin an upload; what is not finished when the block ends leaves nothing behind."""
 

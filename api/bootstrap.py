@@ -12,9 +12,11 @@ from typing import Any
 
 import processors
 from api.connecting import redis_url
+from api.folders import link_uploads
 from api.services import History, Services
 from processors.diskspace import DiskReports, Disks
 from processors.growing import GrowingFiles
+from processors.lineages import Lineages
 from processors.media.probing import open_prober
 from processors.media.studio import open_studio
 from processors.ports import Drive, ObjectStore, Prober, Studio
@@ -43,6 +45,7 @@ from streams.log import Log, open_log
 from streams.paths import escape_path
 from streams.processing import Processor
 from streams.processing import Services as Injected
+from streams.progress import Publisher
 from streams.queries import Histories, Replicas
 from streams.settings import Settings
 
@@ -53,6 +56,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
 
     Raises StartError where no Redis is configured and no private one runs.
     """
+    link_uploads(settings)
     async with (
         open_log(settings, redis_url(settings)) as log,
         open_database(settings) as database,
@@ -239,8 +243,15 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 log=log,
                 projections=WorkerProjections(Runner(log, database, discover(settings)), database),
                 registry=registry,
-                restorers=(reconciler.reappend_all, registry.restore),
-                services={Prober: prober, Studio: studio, Histories: log, Replicas: catalogue, **copying},
+                restorers=(reconciler.reappend_all, Lineages(log, settings).reappend_all, registry.restore),
+                services={
+                    Prober: prober,
+                    Studio: studio,
+                    Histories: log,
+                    Replicas: catalogue,
+                    Publisher: Publisher(log.redis, log.keys),
+                    **copying,
+                },
                 sources=sources,
                 hosted=hosted_by_faust,
                 warnings=lambda: [

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from api.formats import refusal
 from api.middleware import REQUEST_ID
+from streams.errors import RejectedError
 from streams.settings import Settings
 
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 """Content-Security-Policy of the page: nothing from elsewhere, nothing inline."""
+
+EXPOSED = "X-Request-ID, Retry-After, Accept-Ranges, Content-Range, Content-Length, ETag"
+"""Headers that a page of another origin may read: players need them to seek."""
 
 METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
 
@@ -40,6 +44,23 @@ def check_host(settings: Settings) -> Middleware:
         )
 
     return guard
+
+
+def check_origin(request: web.Request, allowed: Collection[str]) -> None:
+    """Refuse a WebSocket that a page from elsewhere opens: browsers let any page do so, and send our cookies along.
+
+    Programs send no Origin. Raises RejectedError (403).
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or "*" in allowed or origin.rstrip("/").lower() in {one.rstrip("/").lower() for one in allowed}:
+        return
+    scheme, _, place = origin.lower().partition("://")
+    # What stands in front of us may speak TLS: only the places are compared.
+    if place and _place(place, scheme) == _place(request.headers.get("Host", "").lower(), scheme):
+        return
+    raise RejectedError(
+        403, f"Pages of {origin[:200]!r} may not open WebSockets here: add it to SPOOLHOUSE_WS_ORIGINS if they should."
+    )
 
 
 @web.middleware
@@ -67,12 +88,12 @@ def add_headers(settings: Settings) -> Callable[[web.Request, web.StreamResponse
         if "*" in origins:
             headers["Access-Control-Allow-Origin"] = "*"
         else:
-            headers["Vary"] = "Origin"
+            headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Origin")))
             origin = request.headers.get("Origin")
             if origin not in origins:
                 return
             headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
+        headers["Access-Control-Expose-Headers"] = EXPOSED
 
     return add
 
@@ -83,6 +104,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _place(host: str, scheme: str) -> str:
+    """Name and port, without the port that goes without saying."""
+    return host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 def _name_in(host: str) -> str:

@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Select, and_, func, literal, or_, select, union_all
+from sqlalchemy import Select, and_, false, func, literal, or_, select, true, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from projections import checkpoints, tables
+from projections import checkpoints, media_queries, tables
 from projections.catalogue import catalogue
 from projections.copy_queries import all_copies, as_copy, copies_of, narrowed
 from projections.database import Database, NotMadeYetError
@@ -23,6 +23,7 @@ from projections.storage_stats import storage_stats
 from streams.collecting import garbage_uncollected
 from streams.errors import RejectedError
 from streams.log import Log
+from streams.media import MediaOf
 from streams.paths import escape_path, unescape_path
 from streams.queries import KnownFile, LegacyRow, VideoCopies
 
@@ -47,9 +48,10 @@ class Filters:
     """What a list is narrowed to; None: no matter."""
 
     door: str | None = None
+    """None: every one but `rendition`."""
     state: str | None = None
     text: str | None = None
-    """Part of the file name."""
+    """Part of the file name, or of what people wrote into the file."""
     codec: str | None = None
     """Of picture or sound."""
     replica: str | None = None
@@ -59,6 +61,15 @@ class Filters:
     min_size: int | None = None
     """Bytes."""
     max_size: int | None = None
+    min_height: int | None = None
+    """Rows of the picture."""
+    max_height: int | None = None
+    min_duration: float | None = None
+    """Seconds."""
+    max_duration: float | None = None
+    hdr: bool | None = None
+    playable: bool | None = None
+    """Whether there is a rendition of the current content that every browser plays."""
     created_from: datetime | None = None
     created_before: datetime | None = None
 
@@ -144,7 +155,7 @@ class Catalogue:
         query = (
             select(catalogue, _duplicate_of())
             .join(named, named.c.id == catalogue.c.id)
-            .where(catalogue.c.state == "present", *([catalogue.c.door == door] if door else []))
+            .where(catalogue.c.state == "present", _behind(catalogue.c.door, door))
             .order_by(named.c.rank, (catalogue.c.door != "upload"), catalogue.c.created, catalogue.c.id)
             .limit(1)
         )
@@ -165,9 +176,7 @@ class Catalogue:
 
     async def totals(self, door: str | None = "upload", *, state: str = "present") -> Totals:
         """How much lies there (or is `offloaded`, …), of one door or of all. One indexed look at the statistics."""
-        conditions = [storage_stats.c.state == state]
-        if door is not None:
-            conditions.append(storage_stats.c.door == door)
+        conditions = [storage_stats.c.state == state, _behind(storage_stats.c.door, door)]
         query = select(func.sum(storage_stats.c.videos), func.sum(storage_stats.c.bytes)).where(*conditions)
         async with self._database.reading() as conn:
             count, size = (await conn.execute(query)).one()
@@ -200,6 +209,24 @@ class Catalogue:
         return await checkpoints.reached(self._database, "catalogue", heads, timeout) and await checkpoints.reached(
             self._database, "replicas", heads, max(0.0, deadline - time.monotonic())
         )
+
+    # ---------------------------------------------------------------- work on videos
+
+    async def media(self, video: str) -> MediaOf | None:
+        """How the work on one video stands, and what came of it; None for what is no video that came in."""
+        return await media_queries.media_of_video(self._database, video)
+
+    async def media_of(self, videos: Sequence[str]) -> dict[str, MediaOf]:
+        """The same of many, by id, without their metadata documents."""
+        return await media_queries.media_of_videos(self._database, videos)
+
+    async def media_of_client(self, client_id: str, limit: int, *, everyone: bool = False) -> Sequence[MediaOf]:
+        """A client's videos (or everyone's), newest first, without their metadata documents."""
+        return await media_queries.media_of_client(self._database, client_id, limit, everyone=everyone)
+
+    async def media_positions(self) -> Sequence[int] | None:
+        """Up to where in each partition what is known of that work follows the log; None: not made yet."""
+        return await media_queries.media_positions(self._database)
 
     # ---------------------------------------------------------------- WatchedFiles
 
@@ -289,12 +316,14 @@ def _duplicate_of() -> Any:
 def _conditions(filters: Filters) -> Sequence[Any]:
     c = catalogue.c
     conditions: list[Any] = []
-    if filters.door is not None:
-        conditions.append(c.door == filters.door)
+    conditions.append(_behind(c.door, filters.door))
     if filters.state is not None:
         conditions.append(c.state == filters.state)
     if filters.text is not None:
-        conditions.append(func.lower(c.filename).contains(filters.text.lower(), autoescape=True))
+        part = filters.text.lower()
+        conditions.append(
+            or_(func.lower(c.filename).contains(part, autoescape=True), c.words.contains(part, autoescape=True))
+        )
     if filters.codec is not None:
         conditions.append(or_(c.video_codec == filters.codec, c.audio_codec == filters.codec))
     conditions += narrowed(filters.replica, filters.copied)
@@ -302,11 +331,26 @@ def _conditions(filters: Filters) -> Sequence[Any]:
         conditions.append(c.size >= filters.min_size)
     if filters.max_size is not None:
         conditions.append(c.size <= filters.max_size)
+    for column, least, most in (
+        (c.height, filters.min_height, filters.max_height),
+        (c.duration, filters.min_duration, filters.max_duration),
+    ):
+        conditions += [column >= least] if least is not None else []
+        conditions += [column <= most] if most is not None else []
+    if filters.hdr is not None:
+        conditions.append(c.hdr.is_(true()) if filters.hdr else or_(c.hdr.is_(None), c.hdr.is_(false())))
+    if filters.playable is not None:
+        conditions.append(c.playable.is_not(None) if filters.playable else c.playable.is_(None))
     if filters.created_from is not None:
         conditions.append(c.created >= tables.utc(filters.created_from))
     if filters.created_before is not None:
         conditions.append(c.created < tables.utc(filters.created_before))
     return conditions
+
+
+def _behind(column: Any, door: str | None) -> Any:
+    """Of one door; None: of every door through which videos come in. Renditions are there when they are asked for."""
+    return column != "rendition" if door is None else column == door
 
 
 async def _one(conn: AsyncConnection, query: Select[Any]) -> Video | None:

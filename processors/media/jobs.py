@@ -40,11 +40,10 @@ def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
     `reserve` is what must stay free on the target's disk.
     """
-    from processors.media.enhancing import enhance as make_rendition
+    from processors.media.enhancing import enhance as work
 
-    job = asked["job"]
-    leave_free(os.fsencode(unescape_path(job["target"])), asked["reserve"])
-    return make_rendition(job, tell)
+    leave_free(os.fsencode(unescape_path(asked["job"]["target"])), asked["reserve"])
+    return work(asked["job"], tell)
 
 
 def leave_free(target: bytes, reserve: int) -> None:

@@ -37,6 +37,7 @@ class SoundLane:
     def __init__(self, sound: SoundPlan, source: Any, target: Any, start: Fraction, damage: Damage) -> None:
         self._sound, self._source, self._target, self._damage = sound, source, target, damage
         self._filter = SoundFilter(sound)
+        _name_layout(source.codec_context)
         self._shift = -start
         self._expected = Fraction(0)
         """Seconds at which the next sound should begin."""
@@ -77,10 +78,6 @@ class SoundLane:
     def _timed(self, frame: Any) -> Iterator[Any]:
         """The frame, at its time from the beginning, after the silence before it."""
         rate = frame.sample_rate
-        channels = len(frame.layout.channels)
-        # Some decoders know how many channels there are, not which.
-        if frame.layout.name != self._layout_of(frame, channels):
-            frame.layout = self._layout_of(frame, channels)
         at = self._expected
         if frame.pts is not None:
             at = frame.pts * self._source.time_base + self._shift
@@ -93,11 +90,6 @@ class SoundLane:
             self._expected += 1
         yield self._placed(frame, at)
         self._expected = at + Fraction(frame.samples, rate)
-
-    @staticmethod
-    def _layout_of(frame: Any, channels: int) -> str:
-        name: str = frame.layout.name
-        return _LAYOUTS.get(channels, name) if "channels" in name else name
 
     @staticmethod
     def _placed(frame: Any, at: Fraction) -> Any:
@@ -136,6 +128,12 @@ def run(packets: Channel[Any], out: Channel[Any], lanes: Mapping[int, SoundLane]
     for lane in lanes.values():
         for made in lane.push(None):
             out.put(made, made.size)
+
+
+def _name_layout(context: Any) -> None:
+    """Some containers say how many channels there are, not which: the usual ones, then. Before anything is decoded."""
+    if "channels" in context.layout.name and (usual := _LAYOUTS.get(context.layout.nb_channels)):
+        context.layout = usual
 
 
 def _silence(like: Any, samples: int) -> Any:

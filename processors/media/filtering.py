@@ -44,7 +44,7 @@ class Look:
     full_range: bool
 
     @classmethod
-    def of(cls, frame: Any, aspect: Fraction, interlaced: bool) -> Look:
+    def of(cls, frame: Any, aspect: Fraction, turn: str, interlaced: bool) -> Look:
         """Of a decoded frame."""
         name = frame.format.name
         return cls(
@@ -52,7 +52,7 @@ class Look:
             frame.height,
             name,
             aspect,
-            turn_of(frame),
+            turn,
             interlaced,
             int(frame.color_trc),
             int(frame.color_primaries),
@@ -109,13 +109,17 @@ class PictureFilter:
         self._look: Look | None = None
         self._graph: Any = None
         self._interlaced = plan.picture.interlaced
+        self._turn, self._rotation = plan.picture.turn, plan.picture.rotation
         self.used: list[str] = []
         """The filters that were used, one entry for each form that the stream took."""
 
     def push(self, frame: Any) -> Iterator[Any]:
         """Filter one more. Raises av.FFmpegError where a filter fails."""
         self._interlaced = self._interlaced or frame.interlaced_frame
-        look = Look.of(frame, self._plan.picture.aspect, self._interlaced)
+        if frame.rotation != self._rotation:
+            # Only then: asking for side data keeps a frame in memory for longer than it is needed.
+            self._rotation, self._turn = frame.rotation, turn_of(frame)
+        look = Look.of(frame, self._plan.picture.aspect, self._turn, self._interlaced)
         if look != self._look:
             yield from self.flush()
             self._look = look
@@ -192,7 +196,6 @@ def _linked(graph: Any, source: Any, text: str, sink: str) -> Any:
         last = node
     last.link_to(graph.add(sink))
     graph.configure()
-    return graph
     return graph
 
 

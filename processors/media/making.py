@@ -67,7 +67,11 @@ class Making:
         )
         try:
             with self._source.demuxed() as container:
-                written = self._through(container, output, progress)
+                try:
+                    written = self._through(container, output, progress)
+                finally:
+                    # Nobody may still be at work in what is closed now.
+                    self._crew.stop()
             try:
                 output.close()
             except (OSError, ValueError, av.FFmpegError) as error:
@@ -76,7 +80,6 @@ class Making:
             target.checked()
             return written
         finally:
-            self._crew.stop()
             target.checked()
 
     def _container_options(self, name: str) -> dict[str, str]:

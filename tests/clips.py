@@ -30,6 +30,7 @@ class Clip:
     sounds: int = 1
     sound_rate: int = 48000
     layout: str = "stereo"
+    volume: float = 0.2
     options: dict[str, str] = field(default_factory=dict)
     container_options: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
@@ -70,7 +71,9 @@ def make_clip(path: Path, clip: Clip, painter: Painter = paint) -> Path:
         if clip.rotation is not None:
             video.set_display_rotation(*clip.rotation)
         names = [clip.sound] * clip.sounds if clip.sound else []
-        audios: list[Any] = [container.add_stream(name, rate=clip.sound_rate, layout=clip.layout) for name in names]
+        audios: list[Any] = [
+            container.add_stream(name, rate=clip.sound_rate, layout=clip.layout, bit_rate=96_000) for name in names
+        ]
         last = 0.0
         for number in range(clip.frames):
             frame = picture(painter(number, clip.width, clip.height), clip.pix_fmt)
@@ -96,7 +99,7 @@ def _sound(container: Any, audio: Any, clip: Clip, seconds: float, pitch: float)
     total = int(seconds * clip.sound_rate)
     for first in range(0, total, 1024):
         times = np.arange(first, min(first + 1024, total)) / clip.sound_rate
-        wave = np.tile((0.2 * np.sin(2 * np.pi * pitch * times)).astype(np.float32), (channels, 1))
+        wave = np.tile((clip.volume * np.sin(2 * np.pi * pitch * times)).astype(np.float32), (channels, 1))
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout=clip.layout)
         frame.sample_rate, frame.time_base = clip.sound_rate, Fraction(1, clip.sound_rate)
         frame.pts = first + round(clip.sound_start * clip.sound_rate)

@@ -28,7 +28,31 @@ PACKET_BYTES = 8 * 2**20
 _DECODER_THREADS = 8
 
 _TAGS = frozenset(
-    ["title", "artist", "author", "album", "album_artist", "composer", "genre", "date", "year", "comment", "description", "synopsis", "show", "season_number", "episode_id", "episode_sort", "network", "copyright", "creation_time", "track", "disc", "grouping", "language"]
+    [
+        "title",
+        "artist",
+        "author",
+        "album",
+        "album_artist",
+        "composer",
+        "genre",
+        "date",
+        "year",
+        "comment",
+        "description",
+        "synopsis",
+        "show",
+        "season_number",
+        "episode_id",
+        "episode_sort",
+        "network",
+        "copyright",
+        "creation_time",
+        "track",
+        "disc",
+        "grouping",
+        "language",
+    ]
 )
 """Tags that are carried over. Where it was recorded is not among them."""
 
@@ -53,6 +77,8 @@ class Making:
         self._threads = min(threads or len(os.sched_getaffinity(0)), MAX_THREADS)
         self._damage = damage
         self._crew = Crew()
+        self._reordered = self._undated = 0
+        self._first_pts: int | None = None
 
     def run(self, target: TargetFile, progress: Progress) -> Written:
         """Make it. Raises EncoderError, PictureError, SoundError, MuxError, TargetError, MemoryError."""
@@ -103,6 +129,7 @@ class Making:
         outlets = []
         filters = PictureFilter(plan, self._threads)
         if plan.copies_picture:
+            self._reordered = picture.codec_context.reorder_depth
             out = _copied_stream(output, picture)
             writer = _CopiedPicture(plan, out)
             routes[picture.index] = done
@@ -180,8 +207,14 @@ class Making:
 
     def _move(self, packet: Any, target: Any) -> None:
         """A packet of the source becomes one of the target's, beginning at 0."""
-        if packet.pts is None or packet.dts is None:
+        if packet.pts is None:
             raise MuxError("it does not say when each packet is shown")
+        if packet.dts is None:
+            # Matroska has no such times. The first ones are not worked out by FFmpeg: they lie before the first picture.
+            self._undated += 1
+            step = packet.duration or round(1 / (self._plan.picture.frame_rate or 25) / packet.time_base)
+            first = self._first_pts = packet.pts if self._first_pts is None else self._first_pts
+            packet.dts = first - (self._reordered - self._undated + 1) * step
         shift = round(self._plan.start / packet.time_base)
         packet.pts -= shift
         packet.dts -= shift

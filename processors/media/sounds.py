@@ -20,8 +20,6 @@ MAX_GAP = 3600
 MAX_OVERLAP = 10
 """Seconds by which sound may go back in time; more is a time stamp gone wrong, too."""
 
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-
 
 class SoundError(Exception):
     """One stream of sound cannot be converted; the rest may do without."""
@@ -77,10 +75,6 @@ class SoundLane:
     def _timed(self, frame: Any) -> Iterator[Any]:
         """The frame, at its time from the beginning, after the silence before it."""
         rate = frame.sample_rate
-        channels = len(frame.layout.channels)
-        # Some decoders know how many channels there are, not which.
-        if frame.layout.name != self._layout_of(frame, channels):
-            frame.layout = self._layout_of(frame, channels)
         at = self._expected
         if frame.pts is not None:
             at = frame.pts * self._source.time_base + self._shift
@@ -93,11 +87,6 @@ class SoundLane:
             self._expected += 1
         yield self._placed(frame, at)
         self._expected = at + Fraction(frame.samples, rate)
-
-    @staticmethod
-    def _layout_of(frame: Any, channels: int) -> str:
-        name: str = frame.layout.name
-        return _LAYOUTS.get(channels, name) if "channels" in name else name
 
     @staticmethod
     def _placed(frame: Any, at: Fraction) -> Any:

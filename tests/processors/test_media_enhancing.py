@@ -83,6 +83,12 @@ def boxes(path: Path) -> list[str]:
     return found
 
 
+def began(path: Path) -> float:
+    """Seconds at which the first of its streams begins."""
+    with av.open(str(path)) as container:
+        return (container.start_time or 0) / av.time_base
+
+
 SOURCES = {
     "mp4": Clip(options={"bf": "2"}),
     "mov": Clip(muxer="mov", codec="prores_ks", pix_fmt="yuv422p10le", sound="pcm_s16le"),
@@ -100,7 +106,7 @@ SOURCES = {
     "grey": Clip(muxer="avi", codec="ffv1", pix_fmt="gray", sound=None),
     "alpha": Clip(muxer="mov", codec="qtrle", pix_fmt="argb", sound=None),
     "odd": Clip(muxer="matroska", codec="ffv1", width=101, height=75),
-    "tiny": Clip(muxer="matroska", codec="ffv1", width=3, height=5, sound=None),
+    "tiny": Clip(muxer="nut", codec="rawvideo", width=3, height=5, sound=None),
     "mono-low": Clip(muxer="matroska", sound="pcm_s16le", layout="mono", sound_rate=11025),
     "surround": Clip(muxer="matroska", sound="flac", layout="5.1"),
     "one-frame": Clip(muxer="avi", codec="mpeg4", frames=1, sound=None),
@@ -127,7 +133,7 @@ def test_every_kind_becomes_h264_and_aac_to_the_last_picture(
     before, after = lumas(source), lumas(studio.target)
     assert len(before) == len(after) == made.frames == clip.frames
     ours, theirs = times(studio.target), times(source)
-    assert ours == pytest.approx([one - theirs[0] for one in theirs], abs=0.03)
+    assert ours == pytest.approx([one - began(source) for one in theirs], abs=0.03)
     assert re.fullmatch(r"avc1\.[0-9a-f]{6}(,mp4a\.40\.2)?", made.codecs)
     if min(clip.width, clip.height) > 16:
         for one, other in zip(before, after, strict=True):
@@ -215,8 +221,8 @@ def test_what_lies_on_its_side_is_set_upright(studio: Studio, tmp_path: Path, ro
         (-90, False): np.rot90(plain, -1),
         (180, False): np.rot90(plain, 2),
         (0, True): np.fliplr(plain),
-        (90, True): np.rot90(np.fliplr(plain)),
-        (-90, True): np.rot90(np.fliplr(plain), -1),
+        (90, True): np.fliplr(np.rot90(plain)),
+        (-90, True): np.fliplr(np.rot90(plain, -1)),
     }
     assert after.shape == turned[rotation].shape == (made.height, made.width)
     nearness = {which: psnr(after, one) for which, one in turned.items() if one.shape == after.shape}
@@ -252,7 +258,9 @@ def test_sound_stays_with_the_picture(
 
 def test_loudness_is_brought_to_the_usual(studio: Studio, tmp_path: Path) -> None:
     """A quiet tone becomes louder; nothing is lost at its end."""
-    source = make_clip(tmp_path / "source", Clip(muxer="matroska", codec="mpeg4", sound="flac", frames=100))
+    source = make_clip(
+        tmp_path / "source", Clip(muxer="matroska", codec="mpeg4", sound="flac", frames=100, volume=0.03)
+    )
     loud = {}
     for loudness in (False, True):
         studio.made(source, preset={"loudness": loudness})
@@ -260,8 +268,8 @@ def test_loudness_is_brought_to_the_usual(studio: Studio, tmp_path: Path) -> Non
             wave = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
         loud[loudness] = float(np.sqrt(np.mean(wave[48000:144000] ** 2)))
         assert len(wave) / 48000 == pytest.approx(4.0, abs=0.05)
-    assert loud[False] == pytest.approx(0.141, abs=0.01)
-    assert loud[True] > 1.2 * loud[False]
+    assert loud[False] == pytest.approx(0.021, abs=0.002)
+    assert loud[True] > 2 * loud[False]
 
 
 @pytest.mark.parametrize("cleanup", ["light", "strong"])
@@ -320,7 +328,7 @@ def test_pictures_that_change_their_size_are_brought_to_the_first_ones(studio: S
     source.write_bytes(first.read_bytes() + second.read_bytes())
     made = studio.made(source, preset={"cleanup": "light"})
     assert (made.width, made.height) == (128, 72)
-    assert made.frames == 50
+    assert made.frames == len(lumas(source)) >= 49
     assert len(made.parameters["filters"]["picture"]) == 2
 
 
@@ -442,13 +450,14 @@ def test_of_a_damaged_file_what_decodes_is_kept(studio: Studio, tmp_path: Path, 
 
 
 def test_packets_that_do_not_decode_are_counted(studio: Studio, tmp_path: Path) -> None:
-    clip = Clip(muxer="avi", codec="ffv1", sound=None, frames=10)
+    clip = Clip(muxer="matroska", codec="png", pix_fmt="rgb24", sound=None, frames=10)
     source = make_clip(tmp_path / "source", clip)
     data = bytearray(source.read_bytes())
     with av.open(str(source)) as container:
         places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     for pos, size in places[4:6]:
-        data[pos + 8 : pos + 8 + size] = bytes(size)
+        at = data.find(b"\x89PNG", pos)
+        data[at : at + size] = bytes(size)
     source.write_bytes(data)
     made = studio.made(source)
     assert made.damage is not None
@@ -465,7 +474,7 @@ def test_packets_that_do_not_decode_are_counted(studio: Studio, tmp_path: Path) 
         (lambda path: path.write_bytes(b""), "unreadable"),
         (lambda path: path.write_bytes(b"\x93\x01\x02\x80" * 999), "unreadable"),
         (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "no_video"),
-        (lambda path: path.write_bytes(b"YUV4MPEG2 W60000 H60000 F25:1 Ip C444\nFRAME\n" + bytes(9)), "too_large"),
+        (lambda path: path.write_bytes(b"YUV4MPEG2 W10000 H10000 F25:1 Ip C420\nFRAME\n" + bytes(9)), "too_large"),
     ],
     ids=["gone", "folder", "fifo", "empty", "noise", "png", "bomb"],
 )
@@ -489,8 +498,8 @@ def test_a_header_that_lies_about_its_size(studio: Studio, tmp_path: Path, sampl
 
 def test_sound_without_a_picture(studio: Studio, tmp_path: Path) -> None:
     with av.open(str(tmp_path / "source"), "w", format="matroska") as container:
-        audio = container.add_stream("aac", rate=48000)
-        frame = av.AudioFrame(format="fltp", layout="stereo", samples=1024)
+        audio = container.add_stream("pcm_s16le", rate=48000)
+        frame = av.AudioFrame(format="s16", layout="stereo", samples=1024)
         frame.sample_rate, frame.pts = 48000, 0
         container.mux(audio.encode(frame))
         container.mux(audio.encode(None))
@@ -509,7 +518,7 @@ def test_a_full_disk_is_said_and_left_empty(tmpfs: Path, tmp_path: Path, kind: s
         return noise.integers(0, 255, (height, width), dtype=np.uint8)
 
     source = make_clip(tmp_path / "source", Clip(frames=40, options={"crf": "10"}), painted)
-    assert source.stat().st_size > 300_000
+    assert source.stat().st_size > 250_000
     failed = Studio(tmpfs).enhance(source, kind=kind, mode=mode, height=72, preset={"crf": 5})
     assert isinstance(failed, MediaFailure)
     assert failed.kind == "disk_full"

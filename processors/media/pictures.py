@@ -137,7 +137,7 @@ class PictureEncoder:
         stamp = frame.pts if frame.pts is not None else frame.dts
         if stamp is None:
             return 0 if self._first is None else self._last + self._step
-        at: int = round((stamp * frame.time_base - self._plan.start) / self._plan.time_base)
+        at = round(Fraction(stamp * frame.time_base - self._plan.start) / self._plan.time_base)
         return max(at, 0) if self._first is None else max(at, self._last + 1)
 
 

@@ -450,7 +450,7 @@ def test_of_a_damaged_file_what_decodes_is_kept(studio: Studio, tmp_path: Path, 
 
 
 def test_packets_that_do_not_decode_are_counted(studio: Studio, tmp_path: Path) -> None:
-    clip = Clip(muxer="matroska", codec="png", pix_fmt="rgb24", sound=None, frames=10)
+    clip = Clip(muxer="mov", codec="png", pix_fmt="rgb24", sound=None, frames=10)
     source = make_clip(tmp_path / "source", clip)
     data = bytearray(source.read_bytes())
     with av.open(str(source)) as container:

@@ -20,8 +20,6 @@ MAX_GAP = 3600
 MAX_OVERLAP = 10
 """Seconds by which sound may go back in time; more is a time stamp gone wrong, too."""
 
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-
 
 class SoundError(Exception):
     """One stream of sound cannot be converted; the rest may do without."""

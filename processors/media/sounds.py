@@ -35,7 +35,6 @@ class SoundLane:
     def __init__(self, sound: SoundPlan, source: Any, target: Any, start: Fraction, damage: Damage) -> None:
         self._sound, self._source, self._target, self._damage = sound, source, target, damage
         self._filter = SoundFilter(sound)
-        _name_layout(source.codec_context)
         self._shift = -start
         self._expected = Fraction(0)
         """Seconds at which the next sound should begin."""
@@ -126,12 +125,6 @@ def run(packets: Channel[Any], out: Channel[Any], lanes: Mapping[int, SoundLane]
     for lane in lanes.values():
         for made in lane.push(None):
             out.put(made, made.size)
-
-
-def _name_layout(context: Any) -> None:
-    """Some containers say how many channels there are, not which: the usual ones, then. Before anything is decoded."""
-    if "channels" in context.layout.name and (usual := _LAYOUTS.get(context.layout.nb_channels)):
-        context.layout = usual
 
 
 def _silence(like: Any, samples: int) -> Any:

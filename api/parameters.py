@@ -46,8 +46,9 @@ class Text(Parameter[str | None]):
     @property
     def schema(self) -> dict[str, Any]:
         """Bounded, and without NUL."""
-        schema = {"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^\u0000]*$"}
-        return schema | ({"format": self.name} if self.opaque else {})
+        if self.opaque:
+            return {"type": "string", "format": self.name}
+        return {"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^\u0000]*$"}
 
     def read(self, given: str) -> str | None:
         """The text."""

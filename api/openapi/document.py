@@ -156,7 +156,13 @@ def _path_parameters(path: str, operation: Operation) -> Iterable[dict[str, Any]
 
 def _query_parameters(operation: Operation) -> Iterable[dict[str, Any]]:
     for parameter in operation.query:
-        yield {"name": parameter.name, "in": "query", "description": parameter.about, "schema": parameter.schema}
+        yield {
+            "name": parameter.name,
+            "in": "query",
+            "description": parameter.about,
+            "allowEmptyValue": True,  # the same as none at all
+            "schema": parameter.schema,
+        }
 
 
 def _body(body: Body, schemas: _Schemas) -> dict[str, Any]:

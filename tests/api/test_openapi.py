@@ -78,7 +78,11 @@ def test_examples_are_of_the_shape_that_they_show(told: dict[str, Any]) -> None:
 
     seen = 0
     for path, _, one in operations(told):
-        for answer in [*one["responses"].values(), one.get("requestBody", {}), *told["components"]["responses"].values()]:
+        for answer in [
+            *one["responses"].values(),
+            one.get("requestBody", {}),
+            *told["components"]["responses"].values(),
+        ]:
             for content in answer.get("content", {}).values():
                 if "example" in content:
                     schema = {**content["schema"], "components": told["components"]}

@@ -10,10 +10,13 @@ from api import guards, middleware
 from api.draining import DRAINING, Draining
 from api.drive_waiting import DRIVE, DriveWaiting
 from api.handlers.documentation import DESCRIBED, Described
+from api.live import LIVE, Live
 from api.metrics import METRICS, Metrics
+from api.percentages import PERCENTAGES, Percentages
 from api.readiness import READINESS, Readiness
 from api.routes import add_routes
 from api.services import SERVICES, Services
+from api.standings import STANDINGS, Standings
 
 
 def make_app(services: Services) -> web.Application:
@@ -35,8 +38,12 @@ def make_app(services: Services) -> web.Application:
     app[READINESS] = Readiness(services, draining)
     app[DESCRIBED] = Described(app.router)
     app[DRIVE] = DriveWaiting(services.log, settings, draining)
+    app[PERCENTAGES] = percentages = Percentages()
+    app[STANDINGS] = Standings(services.log, services.catalogue, previews=settings.previews)
+    app[LIVE] = Live(services.log, services.catalogue, percentages, previews=settings.previews)
     app.on_response_prepare.append(guards.add_headers(settings))
     app.cleanup_ctx.append(_asking)
+    app.cleanup_ctx.append(_telling)
     add_routes(app)
     return app
 
@@ -44,3 +51,8 @@ def make_app(services: Services) -> web.Application:
 async def _asking(app: web.Application) -> AsyncIterator[None]:
     yield
     await app[READINESS].close()
+
+
+async def _telling(app: web.Application) -> AsyncIterator[None]:
+    async with app[LIVE].running():
+        yield

@@ -12,6 +12,7 @@ from typing import Any
 
 import processors
 from api.connecting import redis_url
+from api.folders import link_uploads
 from api.services import History, Services
 from processors.diskspace import DiskReports, Disks
 from processors.growing import GrowingFiles
@@ -52,6 +53,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
 
     Raises StartError where no Redis is configured and no private one runs.
     """
+    link_uploads(settings)
     async with (
         open_log(settings, redis_url(settings)) as log,
         open_database(settings) as database,

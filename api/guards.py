@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from api.formats import refusal
 from api.middleware import REQUEST_ID
+from streams.errors import RejectedError
 from streams.settings import Settings
 
 PAGE_POLICY = (
@@ -40,6 +41,23 @@ def check_host(settings: Settings) -> Middleware:
         )
 
     return guard
+
+
+def check_origin(request: web.Request, allowed: Collection[str]) -> None:
+    """Refuse a WebSocket that a page from elsewhere opens: browsers let any page do so, and send our cookies along.
+
+    Programs send no Origin. Raises RejectedError (403).
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or "*" in allowed or origin.rstrip("/").lower() in {one.rstrip("/").lower() for one in allowed}:
+        return
+    scheme, _, place = origin.lower().partition("://")
+    # What stands in front of us may speak TLS: only the places are compared.
+    if place and _place(place, scheme) == _place(request.headers.get("Host", "").lower(), scheme):
+        return
+    raise RejectedError(
+        403, f"Pages of {origin[:200]!r} may not open WebSockets here: add it to SPOOLHOUSE_WS_ORIGINS if they should."
+    )
 
 
 @web.middleware
@@ -83,6 +101,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _place(host: str, scheme: str) -> str:
+    """Name and port, without the port that goes without saying."""
+    return host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 def _name_in(host: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.handlers import documentation, drive, health, page, uploads, videos
+from api.handlers import documentation, drive, health, intake, live, page, statuses, uploads, videos
+from api.receiving import defer_continue
 
 
 def add_routes(app: web.Application) -> None:
@@ -14,10 +15,15 @@ def add_routes(app: web.Application) -> None:
     add.add_get("/", page.index)
     add.add_get("/static/{name}", page.static)
     # Uploads, lists and figures as users of the upload service know them
-    add.add_post("/api/upload-video", uploads.upload_video, expect_handler=uploads.defer_continue)
+    add.add_post("/api/upload-video", uploads.upload_video, expect_handler=defer_continue)
     add.add_get("/api/videos/list", videos.list_uploads)
     add.add_get("/api/videos/storage-stats", videos.storage_stats)
     add.add_get("/api/video-info/{filename:.+}", videos.video_info)
+    # Enhancement as users of the media service know it
+    add.add_post("/upload", intake.upload, expect_handler=defer_continue)
+    add.add_get("/internal/video-enhancement-status/{file_id}", statuses.enhancement)
+    add.add_get("/internal/metadata-extraction-status/{file_id}", statuses.extraction)
+    add.add_get("/ws/{client_id}", live.watch)
     # The catalogue of every door
     add.add_get("/api/videos", videos.search)
     add.add_get("/api/videos/{id}", videos.one)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from aiohttp import web
 from projections.queries import Filters, Page, Sort, Totals, Video
 from streams.events import VideoStored
 from streams.log import Log
+from streams.media import MediaOf
 from streams.settings import Settings
 
 
@@ -56,6 +57,7 @@ class Door(Protocol):
         mime: str = "",
         client_id: str | None = None,
         expected_size: int | None = None,
+        enhance: bool = False,
     ) -> AbstractAsyncContextManager[Receiving]:
         """Begin an upload; what is not finished when the block ends leaves nothing behind."""
 
@@ -85,6 +87,18 @@ class Catalogue(Protocol):
 
     async def totals(self, door: str | None = ..., *, state: str = ...) -> Totals:
         """How much lies there, or is in another state."""
+
+    async def media(self, video: str) -> MediaOf | None:
+        """How the work on one video stands, and what came of it; None for what is no video that came in."""
+
+    async def media_of(self, videos: Sequence[str]) -> dict[str, MediaOf]:
+        """The same of many, by id, without their metadata documents."""
+
+    async def media_of_client(self, client_id: str, limit: int, *, everyone: bool = ...) -> Sequence[MediaOf]:
+        """A client's videos (or everyone's), newest first, without their metadata documents."""
+
+    async def media_positions(self) -> Sequence[int] | None:
+        """Up to where in each partition that follows the log; None: it was not made yet."""
 
 
 class History(Protocol):

@@ -20,6 +20,7 @@ import aiohttp
 
 from api.children import Child, keep_running
 from api.embedded_redis import EmbeddedRedis
+from api.folders import make_folders
 from processors.storage.directory import refuse_no_replica
 from streams.connections import shown
 from streams.errors import StartError
@@ -57,21 +58,6 @@ async def supervise(settings: Settings, *, demo: bool = False, say: Say = print)
             finally:
                 await _end(ours, children, settings.drain + 5, hurry, say)
     say("stopped")
-
-
-def make_folders(settings: Settings) -> None:
-    """The folders of ours. Watched roots are the watcher's: a missing one may be an unmounted disk."""
-    folders = (
-        *(settings.data, settings.uploads, settings.logs, settings.notifier_logs),
-        *(settings.working, settings.sidecars),
-    )
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StartError(
-                f"The folder {folder} cannot be made: {error.strerror}. Make it, or set another."
-            ) from error
 
 
 @contextlib.contextmanager

@@ -85,13 +85,14 @@ class UploadDoor:
         mime: str = "",
         client_id: str | None = None,
         expected_size: int | None = None,
+        enhance: bool = False,
     ) -> AsyncIterator[Receiving]:
         """Begin an upload. Without `finish`, whatever the reason, nothing of it is left.
 
         `expected_size`: bytes of the file (not of the request), where known; saves beginning what
-        cannot fit. Raises RejectedError (400, 413, 500, 507).
+        cannot fit. `enhance`: a rendition is wanted of it. Raises RejectedError (400, 413, 500, 507).
         """
-        _check_client(client_id)
+        check_client(client_id)
         video = new_video_id()
         # The manifest and, in a small installation, the log lie on the disk of the sidecars.
         await self._require_room()
@@ -99,7 +100,7 @@ class UploadDoor:
             self.folder, video, max_size=self._max_size, expected_size=expected_size, marks=self._marks
         )
         try:
-            yield Receiving(self, video, incoming, original_name, label, mime, client_id)
+            yield Receiving(self, video, incoming, original_name, label, mime, client_id, enhance=enhance)
         finally:
             await incoming.close()
 
@@ -161,6 +162,7 @@ class _Draft:
     received_at: datetime
     seconds: float
     damaged: str | None
+    enhance: bool
 
     def event(self, path: Path, sealed: Sealed) -> VideoStored:
         return VideoStored(
@@ -178,6 +180,7 @@ class _Draft:
             duration_receiving=round(self.seconds, 3),
             damaged=self.damaged,
             client_id=self.client_id,
+            enhance=self.enhance,
         )
 
 
@@ -193,11 +196,14 @@ class Receiving:
         label: str,
         mime: str,
         client_id: str | None,
+        *,
+        enhance: bool,
     ) -> None:
         self._door, self._incoming = door, incoming
         self.video = video
         """Its id, should it be stored."""
         self._original_name, self._label, self._mime, self._client_id = original_name, label, mime, client_id
+        self._enhance = enhance
         self._received_at, self._began = datetime.now(UTC), time.monotonic()
         self._head = bytearray()
         self._looked = False
@@ -227,7 +233,7 @@ class Receiving:
         `label` and `client_id` replace those given at the start, for forms whose text fields come
         after the file.
         """
-        _check_client(client_id)
+        check_client(client_id)
         if not self.received:
             raise RejectedError(400, "The file is empty. Send a video file.")
         kind = kind_of(bytes(self._head), whole=self.received <= SNIFF)
@@ -248,10 +254,12 @@ class Receiving:
             self._received_at,
             time.monotonic() - self._began,
             damaged,
+            self._enhance,
         )
         return await self._door.store(self.video, self._incoming, sealed, draft)
 
 
-def _check_client(client_id: str | None) -> None:
+def check_client(client_id: str | None) -> None:
+    """Raise RejectedError (400) for what is no client's id; None is none, and fine."""
     if client_id is not None and not (client_id.isprintable() and 0 < len(client_id) <= MAX_CLIENT_ID):
         raise RejectedError(400, f"client_id must be 1 to {MAX_CLIENT_ID} printable characters.")

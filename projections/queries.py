@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import Select, and_, func, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from projections import checkpoints, tables
+from projections import checkpoints, media_queries, tables
 from projections.catalogue import catalogue
 from projections.copy_queries import all_copies, as_copy, copies_of, narrowed
 from projections.database import Database, NotMadeYetError
@@ -23,6 +23,7 @@ from projections.storage_stats import storage_stats
 from streams.collecting import garbage_uncollected
 from streams.errors import RejectedError
 from streams.log import Log
+from streams.media import MediaOf
 from streams.paths import escape_path, unescape_path
 from streams.queries import KnownFile, LegacyRow, VideoCopies
 
@@ -200,6 +201,24 @@ class Catalogue:
         return await checkpoints.reached(self._database, "catalogue", heads, timeout) and await checkpoints.reached(
             self._database, "replicas", heads, max(0.0, deadline - time.monotonic())
         )
+
+    # ---------------------------------------------------------------- work on videos
+
+    async def media(self, video: str) -> MediaOf | None:
+        """How the work on one video stands, and what came of it; None for what is no video that came in."""
+        return await media_queries.media_of_video(self._database, video)
+
+    async def media_of(self, videos: Sequence[str]) -> dict[str, MediaOf]:
+        """The same of many, by id, without their metadata documents."""
+        return await media_queries.media_of_videos(self._database, videos)
+
+    async def media_of_client(self, client_id: str, limit: int, *, everyone: bool = False) -> Sequence[MediaOf]:
+        """A client's videos (or everyone's), newest first, without their metadata documents."""
+        return await media_queries.media_of_client(self._database, client_id, limit, everyone=everyone)
+
+    async def media_positions(self) -> Sequence[int] | None:
+        """Up to where in each partition what is known of that work follows the log; None: not made yet."""
+        return await media_queries.media_positions(self._database)
 
     # ---------------------------------------------------------------- WatchedFiles
 

@@ -60,6 +60,8 @@ def _worded(event: events.Event) -> str:
 @_worded.register
 def _(event: events.VideoStored) -> str:
     came = "Found in the upload folder" if event.adopted else f"Received by {event.door}"
+    if event.door == "rendition":
+        came = f"Made of {event.rendition_of}" if event.rendition_of else "Made here"
     damaged = f"; it looks damaged: {event.damaged}" if event.damaged else ""
     return f"{came} and stored as {escape_path(event.stored_name)} ({megabytes(event.size)}, {event.mime}){damaged}"
 
@@ -220,6 +222,49 @@ def _(event: events.VideoRestored) -> str:
 
 
 @_worded.register
+def _(event: events.EnhancementRequested) -> str:
+    preset = f" with the preset {event.preset}" if event.preset else ""
+    ladder = ", and a ladder for streaming" if event.hls else ""
+    return f"Enhancement{preset}{ladder} asked for{_because(event.reason)}"
+
+
+@_worded.register
+def _(event: events.EnhancementStarted) -> str:
+    how = "takes its streams as they are" if event.action == "remux" else f"is encoded with {event.encoder}"
+    return f"{_rendition(event)} {how}: {event.reason}"
+
+
+@_worded.register
+def _(event: events.RenditionStored) -> str:
+    more = "".join(f"; {one}" for one in (*event.warnings, *([event.damage] if event.damage else [])))
+    return (
+        f"{_rendition(event)} is there: {event.width}×{event.height}, {event.codecs}, {megabytes(event.size)}, "
+        f"made in {event.seconds:.1f} s ({event.reason}){more}"
+    )
+
+
+@_worded.register
+def _(event: events.EnhancementCompleted) -> str:
+    return f"Enhanced with the preset {event.preset}: {counted(len(event.renditions), 'rendition')}"
+
+
+@_worded.register
+def _(event: events.EnhancementFailed) -> str:
+    return f"Cannot be enhanced with the preset {event.preset}: {event.reason}"
+
+
+@_worded.register
+def _(event: events.PreviewsMade) -> str:
+    sheet = f", {counted(event.tiles, 'small picture')} for scrubbing" if event.sprite is not None else ""
+    return f"Pictures made: a poster of {event.width}×{event.height} from {event.at:.1f} s{sheet}"
+
+
+@_worded.register
+def _(event: events.PreviewsFailed) -> str:
+    return f"No picture can be had of it: {event.reason}"
+
+
+@_worded.register
 def _(event: events.GrowthStarted) -> str:
     return f"Copy to {event.store} began while {escape_path(event.relative)} is still being written"
 
@@ -269,6 +314,11 @@ def _(event: events.DiskSpaceRecovered) -> str:
 
 
 _PLACES: dict[str, str] = {"s3": "in the object store", "drive": "in Google Drive"}
+
+
+def _rendition(event: events.EnhancementStarted | events.RenditionStored) -> str:
+    kind = f"The rung of {event.height} lines" if event.kind == "hls" else "The rendition"
+    return f"{kind} by the preset {event.preset}"
 
 
 def _short(stream_id: str) -> str:

@@ -20,7 +20,7 @@ from api.parameters import Parameter
 H = TypeVar("H", bound=Handler)
 
 JSON = "application/json"
-FORM = "multipart/form-data"
+MULTIPART = "multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from streams.identity import DISK, REGISTRY, root_subject, watched_video_id
 from streams.log import Log
 from streams.paths import OsPath, escape_path
 from tests.projections.copying import Copied, Copying
+from tests.projections.enhancing import Enhancing
 
 ROOT = OsPath("/srv/videos")
 SINCE = datetime(2024, 11, 12, 14, 30, 52, 250_000, tzinfo=UTC)
@@ -80,6 +81,7 @@ class Happenings:
         self.uploads: list[str] = []
         self.copying = Copying(self.say, rng)
         self.copied: dict[str, Copied] = {}
+        self.enhancing = Enhancing(self.say, rng)
         self.through = 0
         self.numbered = 0
         self.warnings = 0
@@ -209,7 +211,7 @@ class Happenings:
         elif roll < 0.8 and present:
             await self.replace(self.rng.choice(present), self.rng.randrange(10**9))
         elif roll < 0.85:
-            await self._worked_on()
+            await (self._worked_on() if self.rng.random() < 0.4 else self._enhanced())
         elif roll < 0.97:
             await self._copied()
         elif roll < 0.985:
@@ -231,6 +233,12 @@ class Happenings:
                 group="probe", position=self.rng.randrange(10**9), attempt=1, reason="busy", retry_at=SINCE
             )
             await self.say(subject, failed, "probe")
+
+    async def _enhanced(self) -> None:
+        one = self.rng.choice(self.watched)
+        subject, revision = self.rng.choice([(one.id, one.revision), (self.rng.choice(self.uploads), 1)])
+        # Now and then of content that was replaced since.
+        await self.enhancing.anything(subject, max(1, revision - self.rng.choice([0, 0, 0, 1])))
 
     async def _copied(self) -> None:
         watched = self.rng.choice(self.watched)

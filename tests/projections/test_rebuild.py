@@ -12,7 +12,7 @@ from projections.runner import Runner
 from projections.tables import NEXT, Tables
 from tests.projections.conftest import World, applied, until
 
-TABLES = ("catalogue", "replicas", "storage_stats", "storage_stats_video", "timeline", "legacy_rows", "videos")
+TABLES = ("catalogue", "media", "replicas", "storage_stats", "storage_stats_video", "timeline", "legacy_rows", "videos")
 
 
 async def snapshot(world: World) -> dict[str, list[dict[str, Any]]]:

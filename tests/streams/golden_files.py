@@ -36,14 +36,14 @@ def example(cls: type[Event]) -> Event:
 
 
 def _value(name: str, kind: Any, number: int) -> Any:
+    if typing.get_origin(kind) in {types.UnionType, typing.Union}:
+        [kind] = [one for one in typing.get_args(kind) if one is not type(None)]
     if typing.get_origin(kind) is typing.Literal:
         return typing.get_args(kind)[-1]
     if typing.get_origin(kind) is tuple:
         return tuple(_value(f"{name} {at}", typing.get_args(kind)[0], number + at) for at in (0, 1))
     if typing.get_origin(kind) is Mapping:
         return {f"{name} é": f"“{number}”"}
-    if typing.get_origin(kind) in {types.UnionType, typing.Union}:
-        [kind] = [one for one in typing.get_args(kind) if one is not type(None)]
     if kind is bool:
         return True
     if kind is int:

@@ -46,8 +46,9 @@ class Text(Parameter[str | None]):
     @property
     def schema(self) -> dict[str, Any]:
         """Bounded, and without NUL."""
-        schema = {"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^\u0000]*$"}
-        return schema | ({"format": self.name} if self.opaque else {})
+        if self.opaque:
+            return {"type": "string", "format": self.name}
+        return {"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^\u0000]*$"}
 
     def read(self, given: str) -> str | None:
         """The text."""
@@ -126,28 +127,16 @@ class Time(Parameter[datetime | None]):
 class Parameters:
     """The parameters of one request. Raises RejectedError (400) for any that this route does not know."""
 
-    def __init__(self, query: Mapping[str, str], known: Collection[str | Parameter[Any]]) -> None:
+    def __init__(self, query: Mapping[str, str], known: Collection[Parameter[Any]]) -> None:
         self._query = query
-        names = {one if isinstance(one, str) else one.name for one in known}
+        names = {one.name for one in known}
         if unknown := sorted(set(query) - names):
-            raise RejectedError(400, f"Unknown parameter {', '.join(unknown)}. There are: {', '.join(sorted(names))}.")
+            raise RejectedError(400, f"Unknown parameter {', '.join(unknown)}. {_those(names)}")
 
     def __getitem__(self, parameter: Parameter[T]) -> T:
         """What was given. Raises RejectedError (400)."""
         return parameter.read(self._query.get(parameter.name, ""))
 
-    def text(self, name: str) -> str | None:
-        """Any text; None where there is none."""
-        return self[Text(name, "")]
 
-    def choice(self, name: str, choices: Sequence[C], default: C) -> C:
-        """One of these words."""
-        return self[Choice(name, "", choices, default)]
-
-    def integer(self, name: str, least: int, most: int) -> int | None:
-        """A number between these; None where there is none."""
-        return self[Integer(name, "", least, most)]
-
-    def time(self, name: str) -> datetime | None:
-        """An ISO 8601 time, local where it names no zone; None where there is none."""
-        return self[Time(name, "")]
+def _those(names: Collection[str]) -> str:
+    return f"There are: {', '.join(sorted(names))}." if names else "There are none here."

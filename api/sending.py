@@ -63,8 +63,8 @@ async def send(
     transport.set_write_buffer_limits(high=0)
     try:
         await _stream(request, response, transport, file, span, reader)
-    except ConnectionError:
-        transport.abort()
+    except (ConnectionError, asyncio.CancelledError):
+        transport.abort()  # closing it would first send what it holds, and the reader may not take that
         raise
     except TimeoutError:
         _log.info("stream ended: its reader took nothing", seconds=STALLED, path=request.path)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from aiohttp import web
 
 from api.conditions import refused_by
 from api.lookups import LOOKUPS, id_in
+from api.openapi.describing import Answer, documented
 from api.opening import READER, open_below
-from api.parameters import Parameters
+from api.parameters import Choice, Parameter, Parameters
 from api.services import SERVICES
 from streams.errors import NotFoundError
 from streams.media import MediaOf, PreviewFiles
@@ -25,11 +27,24 @@ MAX_PICTURE = 32 * 2**20
 FORMATS: tuple[Literal["auto", "jpg", "webp"], ...] = ("auto", "jpg", "webp")
 
 
+FORMAT = Choice("format", "`auto`: what the `Accept` header likes better.", FORMATS, "auto")
+ID = {"id": "The video's id."}
+
+
+def _answers(about: str, *media: str) -> Mapping[int, Answer]:
+    return {
+        200: Answer(about, media=media, headers={"ETag": "Changes with the content."}),
+        304: Answer("Unchanged since the ETag in `If-None-Match`."),
+        412: Answer("It is not what `If-Match` names."),
+    }
+
+
+@documented("Media", _answers("The picture.", "image/jpeg", "image/webp"), refuses=(404, 503), path=ID, query=(FORMAT,))
 async def poster(request: web.Request) -> web.Response:
-    """`GET /api/videos/<id>/poster?format=jpg|webp`: without a format, what the `Accept` header likes better."""
-    asked = Parameters(request.query, {"format"}).choice("format", FORMATS, "auto")
+    """`GET /api/videos/<id>/poster?format=jpg|webp`: a picture out of the video."""
+    asked = Parameters(request.query, (FORMAT,))[FORMAT]
     webp = asked == "webp" or (asked == "auto" and likes_webp(request.headers.get("Accept", "")))
-    media, files = await _previews(request)
+    media, files = await _previews(request, (FORMAT,))
     answer = (
         await _show(request, media, files.poster_webp, "image/webp")
         if webp
@@ -39,14 +54,18 @@ async def poster(request: web.Request) -> web.Response:
     return answer
 
 
+@documented("Media", _answers("The sheet.", "image/jpeg"), refuses=(400, 404, 503), path=ID)
 async def sprite(request: web.Request) -> web.Response:
-    """`GET /api/videos/<id>/sprite`, `/sprite.jpg`: the sheet."""
+    """`GET /api/videos/<id>/sprite.jpg`: a sheet of small pictures, for scrubbing."""
     media, files = await _previews(request)
     return await _show(request, media, files.sprite, "image/jpeg")
 
 
+@documented("Media", _answers("The list.", "text/vtt"), refuses=(400, 404, 503), path=ID)
 async def thumbnails(request: web.Request) -> web.Response:
-    """`GET /api/videos/<id>/thumbnails.vtt`: which part of `sprite.jpg`, beside it, belongs to which time."""
+    """`GET /api/videos/<id>/thumbnails.vtt`: which part of the sheet belongs to which time. WebVTT, which names
+    `sprite.jpg` beside it.
+    """
     media, files = await _previews(request)
     return await _show(request, media, files.thumbnails, "text/vtt")
 
@@ -65,8 +84,8 @@ def likes_webp(accept: str) -> bool:
     return webp > 0 and webp >= weights.get("image/jpeg", 0.0)
 
 
-async def _previews(request: web.Request) -> tuple[MediaOf, PreviewFiles]:
-    Parameters(request.query, {"format"})
+async def _previews(request: web.Request, known: Sequence[Parameter[Any]] = ()) -> tuple[MediaOf, PreviewFiles]:
+    Parameters(request.query, known)
     media = await request.app[LOOKUPS].recent(id_in(request, "id"))
     if media.previews is None:
         raise NotFoundError(_why_none(media))

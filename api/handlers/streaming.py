@@ -18,8 +18,10 @@ from api import playlists
 from api.conditions import dated, http_date, range_wanted, refused_by
 from api.formats import refusal
 from api.lookups import LOOKUPS, id_in
+from api.media_shapes import NotPlayable
+from api.openapi.describing import Answer, documented
 from api.opening import READER, OpenFile, open_below
-from api.parameters import Parameters
+from api.parameters import Parameters, Text
 from api.ranges import Span, UnsatisfiableError, asked_for
 from api.sending import send
 from api.services import SERVICES
@@ -38,22 +40,53 @@ Choice = Callable[[MediaOf], Rendition | None]
 _EXTENSIONS = {"video/mp4": ".mp4", "video/webm": ".webm"}
 
 
+FILE_ID = {"file_id": "What the upload was given."}
+RUNG = FILE_ID | {"rendition": "A rung's id, as the master playlist names it."}
+RENDITION = Text("rendition", "The id of one rendition; without it the newest that is one file.")
+
+RANGED = {
+    "Range": "`bytes=0-1023`: only these. Several that lie apart are answered with the whole.",
+    "If-Range": "The ETag (or date) of which the range is meant; of anything else the whole is sent.",
+}
+_TAGGED = {"ETag": "The sha256 of the content.", "Accept-Ranges": "`bytes`."}
+_KINDS = ("video/mp4", "video/webm", "application/octet-stream")
+
+_NOT_HERE: dict[int, Answer] = {
+    304: Answer("Unchanged since the ETag in `If-None-Match`, or the date in `If-Modified-Since`."),
+    409: Answer("There is nothing to play (yet): how the work stands, and what to do.", NotPlayable),
+    412: Answer("It is not what `If-Match` names, or newer than `If-Unmodified-Since`."),
+}
+_MEDIA: dict[int, Answer] = {
+    200: Answer("All of it.", media=_KINDS, headers=_TAGGED),
+    206: Answer(
+        "The range.", media=_KINDS, headers=_TAGGED | {"Content-Range": "Which bytes these are, and of how many."}
+    ),
+    **_NOT_HERE,
+}
+_PLAYLIST: dict[int, Answer] = {200: Answer("The playlist.", media=(PLAYLIST,)), **_NOT_HERE}
+
+
+@documented("Media", _MEDIA, refuses=(404, 416, 503), path=FILE_ID, query=(RENDITION,), headers=RANGED, head=True)
 async def processed_video(request: web.Request) -> web.StreamResponse:
-    """`GET /processed_videos/<id>?rendition=`: the newest playable rendition, or the one that is named."""
-    wanted = Parameters(request.query, {"rendition"}).text("rendition")
+    """`GET /processed_videos/<id>?rendition=`: play what was made of a video. The newest rendition that is one file,
+    or the one that is named. Players fetch it by ranges.
+    """
+    wanted = Parameters(request.query, (RENDITION,))[RENDITION]
     if wanted is None:
         return await _play(request, MediaOf.playable)
     return await _play(request, lambda media: _named(media, wanted.lower()), wanted)
 
 
+@documented("Media", _MEDIA, refuses=(404, 416, 503), path=RUNG, headers=RANGED)
 async def hls_media(request: web.Request) -> web.StreamResponse:
-    """`GET /processed_videos/<id>/hls/<rendition>.mp4`: a rung's media, by ranges."""
+    """`GET /processed_videos/<id>/hls/<rendition>.mp4`: the media of a ladder's rung, by ranges."""
     wanted = id_in(request, "rendition")
     return await _play(request, lambda media: _rung(media, wanted), wanted)
 
 
+@documented("Media", _PLAYLIST, refuses=(404, 503), path=RUNG)
 async def hls_playlist(request: web.Request) -> web.StreamResponse:
-    """`GET /processed_videos/<id>/hls/<rendition>.m3u8`: a rung's segments."""
+    """`GET /processed_videos/<id>/hls/<rendition>.m3u8`: the segments of a ladder's rung."""
     video, wanted = id_in(request), id_in(request, "rendition")
     media = await request.app[LOOKUPS].media(video)
     rung = _rung(media, wanted)
@@ -64,8 +97,11 @@ async def hls_playlist(request: web.Request) -> web.StreamResponse:
     return await _missing(request, media, rung) if body is None else _playlist(request, body)
 
 
+@documented("Media", _PLAYLIST, refuses=(404, 503), path=FILE_ID)
 async def hls_master(request: web.Request) -> web.StreamResponse:
-    """`GET /processed_videos/<id>/master.m3u8`: the rungs of the newest ladder whose files are there."""
+    """`GET /processed_videos/<id>/master.m3u8`: a ladder for adaptive streaming. The rungs of the newest one whose
+    files are there; where a video has none, it plays as one file.
+    """
     media = await request.app[LOOKUPS].media(id_in(request))
     rungs, processed = media.ladder(), request.app[SERVICES].settings.processed
     if not rungs:

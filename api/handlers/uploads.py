@@ -9,14 +9,14 @@ from aiohttp import web
 from api.drive_waiting import DRIVE, Failed, Pending
 from api.formats import json_answer, megabytes, refusal
 from api.metrics import METRICS
-from api.openapi.describing import FORM, Answer, Body, documented
+from api.openapi.describing import MULTIPART, Answer, Body, documented
 from api.receiving import Fields, receive
 from api.services import SERVICES, Stored
 from api.shapes import DriveRefusal, Uploaded, VideoForm
 from api.standings import STANDINGS
 from streams.paths import escape_path
 
-FIELDS = Fields(file="video", label="contentType")
+FORM = Fields(file="video", label="contentType")
 
 UPLOADED: Uploaded = {
     "success": True,
@@ -37,7 +37,7 @@ UPLOADED: Uploaded = {
         502: Answer("It is stored, and its copy in Drive failed; that is tried again by itself.", DriveRefusal),
     },
     refuses=(400, 408, 413, 415, 417, 507),
-    body=Body("One video, and whatever else in any order.", VideoForm, FORM),
+    body=Body("One video, and whatever else in any order.", VideoForm, MULTIPART),
 )
 async def upload_video(request: web.Request) -> web.Response:
     """Take one video in. Without Google Drive: 200 once it is durable, whatever else is down.
@@ -46,7 +46,7 @@ async def upload_video(request: web.Request) -> web.Response:
     follows later. Nothing of an upload that is refused or broken off is left behind.
     What is positively no video is refused (415); a damaged one is taken and marked.
     """
-    stored = await receive(request, FIELDS)
+    stored = await receive(request, FORM)
     request.app[STANDINGS].stored(stored)
     if not request.app[SERVICES].settings.drive_configured:
         return json_answer(_told(stored, stored.video, None))

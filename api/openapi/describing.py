@@ -20,7 +20,7 @@ from api.parameters import Parameter
 H = TypeVar("H", bound=Handler)
 
 JSON = "application/json"
-FORM = "multipart/form-data"
+MULTIPART = "multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,8 @@ class Operation:
     path: Mapping[str, str]
     """What the variable parts of its path are, by name."""
     query: Sequence[Parameter[Any]]
+    headers: Mapping[str, str]
+    """Those of a request that make a difference, each with what it is for."""
     body: Body | None
     head: bool
     """Whether HEAD is worth a mention of its own; every GET answers it."""
@@ -79,6 +81,7 @@ def documented(
     refuses: Sequence[int] = (),
     path: Mapping[str, str] | None = None,
     query: Sequence[Parameter[Any]] = (),
+    headers: Mapping[str, str] | None = None,
     body: Body | None = None,
     head: bool = False,
     websocket: bool = False,
@@ -97,6 +100,7 @@ def documented(
             tuple(sorted(statuses)),
             path or {},
             query,
+            headers or {},
             body,
             head,
             websocket,

@@ -129,7 +129,7 @@ def _operation(path: str, operation: Operation, schemas: _Schemas) -> dict[str, 
     }
     if operation.description:
         told["description"] = operation.description
-    if parameters := [*_path_parameters(path, operation), *_query_parameters(operation)]:
+    if parameters := [*_path_parameters(path, operation), *_query_parameters(operation), *_headers(operation)]:
         told["parameters"] = parameters
     if operation.body is not None:
         told["requestBody"] = _body(operation.body, schemas)
@@ -156,7 +156,18 @@ def _path_parameters(path: str, operation: Operation) -> Iterable[dict[str, Any]
 
 def _query_parameters(operation: Operation) -> Iterable[dict[str, Any]]:
     for parameter in operation.query:
-        yield {"name": parameter.name, "in": "query", "description": parameter.about, "schema": parameter.schema}
+        yield {
+            "name": parameter.name,
+            "in": "query",
+            "description": parameter.about,
+            "allowEmptyValue": True,  # the same as none at all
+            "schema": parameter.schema,
+        }
+
+
+def _headers(operation: Operation) -> Iterable[dict[str, Any]]:
+    for name, about in operation.headers.items():
+        yield {"name": name, "in": "header", "description": about, "schema": {"type": "string"}}
 
 
 def _body(body: Body, schemas: _Schemas) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from api.shapes import ShownVideo
 PROBED: dict[str, Any] = orjson.loads(files("api.openapi").joinpath("probed.json").read_bytes())
 """`processors.ports.Probed` of a short video."""
 
+METADATA: dict[str, Any] = PROBED["metadata"] or PROBED
+"""What `/metadata/{file_id}.json` shows of it."""
+
 VIDEO_ID = "8f0a4c1e-6a53-4f0e-9a2b-3d1f7a5c9e10"
 
 VIDEO: ShownVideo = {

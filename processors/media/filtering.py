@@ -102,13 +102,17 @@ def colours_of(look: Look) -> tuple[int, int, int]:
     return look.primaries, look.transfer, look.matrix
 
 
-def sound_filters(sound: SoundPlan, first: int) -> str:
-    """What sound goes through. `first`: the sample, at the rate that comes out, at which it begins."""
+def sound_filters(sound: SoundPlan, first: int, at_once: int) -> str:
+    """What sound goes through. `first`: the sample, at the rate that comes out, at which it begins.
+
+    `at_once`: samples that the encoder takes; of a short sound, the loudness filter gives all in one piece.
+    """
     # Gaps become silence, and what overlaps is cut, so that it stays with the picture.
     filters = [f"aresample={sound.rate}:async=1:min_hard_comp=0.1:first_pts={first}"]
     if sound.loudness:
         filters += [_LOUDNESS, f"aresample={sound.rate}"]
     filters.append(f"aformat=sample_fmts=fltp:sample_rates={sound.rate}:channel_layouts={sound.layout}")
+    filters.append(f"asetnsamples={at_once}:p=0")
     return ",".join(filters)
 
 
@@ -162,8 +166,8 @@ class PictureFilter:
 class SoundFilter:
     """The same for sound."""
 
-    def __init__(self, sound: SoundPlan) -> None:
-        self._sound = sound
+    def __init__(self, sound: SoundPlan, at_once: int) -> None:
+        self._sound, self._at_once = sound, at_once
         self._form: tuple[int, str, str] | None = None
         self._graph: Any = None
         self.used: list[str] = []
@@ -190,7 +194,7 @@ class SoundFilter:
 
     def _built(self, form: tuple[int, str, str], begins: int) -> Any:
         rate, sample_format, layout = form
-        text = sound_filters(self._sound, begins)
+        text = sound_filters(self._sound, begins, self._at_once)
         if not self.used:
             self.used.append(text)
         graph = Graph()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from math import isfinite
 from typing import Any
 
 import av
@@ -21,6 +22,10 @@ MAX_OVERLAP = 10
 """Seconds by which sound may go back in time; more is a time stamp gone wrong, too."""
 
 
+USUAL = 1024
+"""Samples in a frame, where the encoder takes any number."""
+
+
 class SoundError(Exception):
     """One stream of sound cannot be converted; the rest may do without."""
 
@@ -34,7 +39,7 @@ class SoundLane:
 
     def __init__(self, sound: SoundPlan, source: Any, target: Any, start: Fraction, damage: Damage) -> None:
         self._sound, self._source, self._target, self._damage = sound, source, target, damage
-        self._filter = SoundFilter(sound)
+        self._filter = SoundFilter(sound, target.codec_context.frame_size or USUAL)
         self._shift = -start
         self._expected = Fraction(0)
         """Seconds at which the next sound should begin."""
@@ -102,6 +107,9 @@ class SoundLane:
         # Gaps were filled: what comes out is without one, and its time is how much came before.
         frame.pts, frame.time_base = self._samples, Fraction(1, self._sound.rate)
         self._samples += frame.samples
+        # The loudness of utter silence is −∞: what the filter makes of a short one is no number, and no encoder takes it.
+        if self._sound.loudness and not all(isfinite(sum(memoryview(one).cast("B").cast("f"))) for one in frame.planes):
+            _silent(frame)
         packets: list[Any] = self._target.encode(frame)
         return packets
 

@@ -18,6 +18,7 @@ from processors.ports import Advanced, Made, MediaFailure, Planned
 from streams.paths import escape_path
 from streams.presets import BUILT_IN
 from tests.clips import Clip, digest, lumas, make_clip, onset, paint, picture, psnr, times
+from tests.videos import make_video
 
 
 class Studio:
@@ -164,6 +165,18 @@ def test_every_container_with_times_can_be_taken_as_it_is(studio: Studio, tmp_pa
     for one, other in zip(lumas(source), lumas(studio.target), strict=True):
         assert np.array_equal(one, other)
     assert onset(studio.target) == pytest.approx(onset(source) - times(source)[0], abs=0.03)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 4.0])
+def test_utter_silence_stays_silent_at_any_length(studio: Studio, tmp_path: Path, seconds: float) -> None:
+    """Its loudness is −∞, from which the filter for it makes what is no number, of short ones in a single piece."""
+    source = make_video(tmp_path / "source.avi", seconds, sound=True)
+    made = studio.made(source, preset={"loudness": True})
+    assert (made.audio_codec, made.damage) == ("aac", None)
+    with av.open(str(studio.target)) as container:
+        samples = np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
+    assert len(samples) >= seconds * 48_000
+    assert np.abs(samples).max() < 1e-3
 
 
 def test_only_the_sound_is_encoded_where_only_that_is_amiss(studio: Studio, tmp_path: Path) -> None:

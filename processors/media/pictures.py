@@ -158,7 +158,7 @@ def _decoded(context: Any, packet: Any, damage: Damage, at: float | None) -> Ite
 
 def _bytes_of(frame: Any) -> int:
     # Not by its planes: asking for them ties a knot that keeps the frame until Python looks for knots.
-    return frame.width * frame.height * int(frame.format.padded_bits_per_pixel) // 8
+    return int(frame.width * frame.height * frame.format.padded_bits_per_pixel) // 8
 
 
 def _raise_memory(error: Exception) -> None:

@@ -140,7 +140,7 @@ def test_an_avi_becomes_what_every_browser_plays(tmp_path: Path, make_video: Mak
         assert b"WEBVTT" in fetch(running, f"/api/videos/{video}/thumbnails.vtt")[2]
         [shown] = running.videos()
         assert shown["playable"]
-        [rendition] = running.videos(door="rendition")
+        [rendition] = until(lambda: running.videos(door="rendition"), why="the rendition in the catalogue")
         assert (rendition["id"], rendition["rendition_of"]) == (shown["playable"], video)
 
 

@@ -61,6 +61,8 @@ class Pool:
                     finally:
                         # Cancelled, or out of step: nobody must get this answer for another question.
                         await self._give_back(child, usable=answer is not None and not _spent(answer))
+                    if _spent(answer) and not fresh:
+                        answer = None  # it may be earlier work that holds the memory
                 except ChildError as error:
                     # What kills a child that worked before may be a leftover of that work: once more, of a new one.
                     leftover = error.kind in {"crashed", "memory"} or (error.kind == "killed" and not told)
@@ -91,6 +93,9 @@ class Pool:
         if self._closed:
             raise ChildError("unavailable", "Spoolhouse is stopping")
         child = self._resting.pop() if self._resting else await Child.start(self._limits, self._program)
+        if self._closed:
+            await child.stop()
+            raise ChildError("unavailable", "Spoolhouse is stopping")
         self._busy.add(child)
         return child
 

@@ -90,14 +90,19 @@ class Pool:
         )
 
     async def _take(self) -> Child:
-        if self._closed:
-            raise ChildError("unavailable", "Spoolhouse is stopping")
+        self._check_open()
         child = self._resting.pop() if self._resting else await Child.start(self._limits, self._program)
-        if self._closed:
+        try:
+            self._check_open()
+        except ChildError:
             await child.stop()
-            raise ChildError("unavailable", "Spoolhouse is stopping")
+            raise
         self._busy.add(child)
         return child
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ChildError("unavailable", "Spoolhouse is stopping")
 
     async def _next(self, child: Child, deadline: float, stall: float | None) -> dict[str, Any]:
         loop = asyncio.get_running_loop()

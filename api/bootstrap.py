@@ -16,6 +16,7 @@ from api.folders import link_uploads
 from api.services import History, Services
 from processors.diskspace import DiskReports, Disks
 from processors.growing import GrowingFiles
+from processors.lineages import Lineages
 from processors.media.probing import open_prober
 from processors.media.studio import open_studio
 from processors.ports import Drive, ObjectStore, Prober, Studio
@@ -44,6 +45,7 @@ from streams.log import Log, open_log
 from streams.paths import escape_path
 from streams.processing import Processor
 from streams.processing import Services as Injected
+from streams.progress import Publisher
 from streams.queries import Histories, Replicas
 from streams.settings import Settings
 
@@ -241,8 +243,15 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 log=log,
                 projections=WorkerProjections(Runner(log, database, discover(settings)), database),
                 registry=registry,
-                restorers=(reconciler.reappend_all, registry.restore),
-                services={Prober: prober, Studio: studio, Histories: log, Replicas: catalogue, **copying},
+                restorers=(reconciler.reappend_all, Lineages(log, settings).reappend_all, registry.restore),
+                services={
+                    Prober: prober,
+                    Studio: studio,
+                    Histories: log,
+                    Replicas: catalogue,
+                    Publisher: Publisher(log.redis, log.keys),
+                    **copying,
+                },
                 sources=sources,
                 hosted=hosted_by_faust,
                 warnings=lambda: [

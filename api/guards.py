@@ -14,7 +14,7 @@ from streams.errors import RejectedError
 from streams.settings import Settings
 
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 """Content-Security-Policy of the page: nothing from elsewhere, nothing inline."""

@@ -51,6 +51,8 @@ class Listener:
 
     def state(self, states: Sequence[Told], *, settled: bool) -> None:
         """How things stand, oldest first. `settled`: nothing was missing, it need not be told again."""
+        if self.over.done():
+            return
         for one in states:
             self._new(one)
         held, self._held = self._held, None
@@ -60,6 +62,8 @@ class Listener:
 
     def status(self, told: Told) -> None:
         """A change, in the log's order."""
+        if self.over.done():
+            return
         if self._held is not None:
             self._held.append(told)
             if len(self._held) > MAX_WAITING:
@@ -73,7 +77,7 @@ class Listener:
 
     def progress(self, key: Key, message: bytes) -> None:
         """How far a piece of work is: what waits of it is out of date."""
-        if self._held is not None:
+        if self._held is not None or self.over.done():
             return
         self._moving.pop(key, None)
         self._moving[key] = message
@@ -90,6 +94,7 @@ class Listener:
         """Close the connection; what waits is not sent any more."""
         if not self.over.done():
             self.over.set_result(code)
+        self._held = None
         self._statuses.clear()
         self._moving.clear()
 
@@ -116,7 +121,7 @@ class Listener:
         self._moving.pop(told.key, None)
         if len(self._statuses) >= MAX_WAITING or len(self._known) > MAX_WAITING:
             self.end(WSCloseCode.TRY_AGAIN_LATER)
-        elif not self.over.done():
+        else:
             self._statuses.append(told.message)
             self._some.set()
 

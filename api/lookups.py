@@ -8,8 +8,8 @@ from collections import OrderedDict
 
 from aiohttp import web
 
-from api.services import Catalogue
-from streams.errors import DependencyDownError, NotFoundError
+from api.standings import Standings
+from streams.errors import DependencyDownError, LogUnavailableError, NotFoundError
 from streams.media import MediaOf
 
 FRESH = 1.0
@@ -32,13 +32,13 @@ def id_in(request: web.Request, name: str = "file_id") -> str:
 class Lookups:
     """Asks the catalogue, and remembers what has something to play."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+    def __init__(self, standings: Standings) -> None:
+        self._standings = standings
         self._kept: OrderedDict[str, tuple[float, MediaOf]] = OrderedDict()
 
     async def media(self, video: str) -> MediaOf:
-        """What is known of it. Raises NotFoundError, DependencyDownError."""
-        found = await self._catalogue.media(video)
+        """What is known of it. Raises NotFoundError, DependencyDownError, LogUnavailableError."""
+        found = await self._standings.of(video)
         if found is None:
             self._kept.pop(video, None)
             raise NotFoundError(f"There is no video {video!r}.")
@@ -59,7 +59,7 @@ class Lookups:
             return kept[1]
         try:
             return await self.media(video)
-        except DependencyDownError:
+        except (DependencyDownError, LogUnavailableError):
             if kept is None:
                 raise
             return kept[1]

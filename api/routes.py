@@ -13,6 +13,7 @@ from api.handlers import (
     live,
     page,
     previews,
+    renditions,
     statuses,
     streaming,
     uploads,
@@ -42,6 +43,7 @@ def add_routes(app: web.Application) -> None:
     add.add_get("/api/videos/{id}", videos.one)
     add.add_get("/api/videos/{id}/events", videos.events)
     add.add_post("/api/videos/{id}/drive/retry", drive.retry_drive)
+    add.add_post("/api/videos/{id}/enhance", renditions.enhance)
     # Playing: renditions by id and range, ladders, pictures, and what is known of a video's insides
     add.add_get("/processed_videos/{file_id}", streaming.processed_video)
     add.add_get("/processed_videos/{file_id}/master.m3u8", streaming.hls_master)

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 S = TypeVar("S", bound=type)
 
-VideoDoor = Literal["upload", "watch", "download"]
+VideoDoor = Literal["upload", "watch", "download", "rendition"]
 
 
 def shape(cls: S) -> S:
@@ -202,6 +202,26 @@ class ShownVideo(TypedDict):
     """What waits for a person, and why."""
     duplicate_of: str | None
     """The id of the oldest video of equal content."""
+    title: str | None
+    """As the file says it."""
+    recorded: str | None
+    """When it was recorded, as the file says it."""
+    profile: str | None
+    """Of the picture's codec: `High`."""
+    pixel_format: str | None
+    """FFmpeg's name: `yuv420p`."""
+    rotation: int | None
+    """Degrees by which players turn it clockwise."""
+    hdr: bool | None
+    """Whether it is in a high dynamic range; null where that is not known."""
+    channels: int | None
+    """Of sound."""
+    poster: bool
+    """Whether `GET /api/videos/{id}/poster` has a picture."""
+    playable: str | None
+    """The id of the rendition that `GET /processed_videos/{id}` streams; null where there is none."""
+    rendition_of: str | None
+    """The id of the video that it was made of, where it is a rendition."""
     replicas: list[ShownCopy]
 
 
@@ -281,3 +301,20 @@ class Alive(TypedDict):
 
     alive: Literal[True]
     pid: int
+
+
+# ---------------------------------------------------------------- renditions
+
+
+@shape
+class EnhancementAsked(TypedDict):
+    """A request for renditions is in the queue."""
+
+    success: Literal[True]
+    id: str
+    preset: str
+    hls: bool
+    """Whether a ladder is made, too."""
+    message: str
+    status_url: str
+    """Tells what becomes of it."""

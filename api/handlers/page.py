@@ -1,4 +1,4 @@
-"""The web page: three files, nothing from elsewhere."""
+"""The web page: a few files, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _TYPES = {
     "index.html": "text/html",
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "player.js": "text/javascript",
+    "work.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 

@@ -32,10 +32,10 @@ from streams.paths import unescape_path
 
 _log = structlog.get_logger(__name__)
 
-DOORS = ("upload", "watch", "download", "all")
+DOORS = ("upload", "watch", "download", "rendition", "all")
 STATES = ("present", "offloaded", "removed", "adopted", "all")
 REPLICAS = ("s3", "drive", "any")
-COPIED = {"yes": True, "no": False, "any": None}
+YES_NO = {"yes": True, "no": False, "any": None}
 SORTS: tuple[Sort, ...] = ("created", "filename", "size", "duration")
 
 ID = {"id": "The video's id."}
@@ -46,14 +46,22 @@ CURSOR = Text("cursor", "`next` of the page before.", opaque=True)
 
 DOOR = Choice("door", "Only what came in by this one.", DOORS, "all")
 STATE = Choice("state", "Only what is in this state.", STATES, "all")
-NAME_PART = Text("q", "Part of the file's name, in any letter case.")
+NAME_PART = Text("q", "Part of the file's name, or of a title, tag or chapter in it, in any letter case.")
 CODEC = Text("codec", "Codec of picture or sound, e.g. `h264`.")
 REPLICA = Choice(
     "replica", "Only what has a copy in this place; with `copied=no`: what has no whole one.", REPLICAS, "any"
 )
-IS_COPIED = Choice("copied", "Whether there is a whole copy of the present content there.", tuple(COPIED), "any")
+IS_COPIED = Choice("copied", "Whether there is a whole copy of the present content there.", tuple(YES_NO), "any")
 MIN_SIZE = Integer("min_size", "Bytes, at least.", 0, 2**62)
 MAX_SIZE = Integer("max_size", "Bytes, at the most.", 0, 2**62)
+MIN_HEIGHT = Integer("min_height", "Rows of the picture, at least: 1080 for full HD.", 0, 2**31)
+MAX_HEIGHT = Integer("max_height", "Rows of the picture, at the most.", 0, 2**31)
+MIN_DURATION = Integer("min_duration", "Seconds, at least.", 0, 2**31)
+MAX_DURATION = Integer("max_duration", "Seconds, at the most.", 0, 2**31)
+HDR = Choice("hdr", "Whether it is in a high dynamic range.", tuple(YES_NO), "any")
+PLAYABLE = Choice(
+    "playable", "Whether there is a rendition of the present content that every browser plays.", tuple(YES_NO), "any"
+)
 FROM = Time("from", "Came in at this time or later.")
 BEFORE = Time("before", "Came in earlier than this.")
 SORT = Choice("sort", "What it is sorted by.", SORTS, "created")
@@ -62,6 +70,7 @@ LIMIT = Integer("limit", "So many at the most.", 1, 500, 50)
 
 SEARCHED = (
     *(DOOR, STATE, NAME_PART, CODEC, REPLICA, IS_COPIED, MIN_SIZE, MAX_SIZE, FROM, BEFORE),
+    *(MIN_HEIGHT, MAX_HEIGHT, MIN_DURATION, MAX_DURATION, HDR, PLAYABLE),
     *(SORT, ORDER, LIMIT, CURSOR),
 )
 
@@ -155,9 +164,15 @@ async def search(request: web.Request) -> web.Response:
             text=asked[NAME_PART],
             codec=asked[CODEC],
             replica=_or_none(asked[REPLICA], "any"),
-            copied=COPIED[asked[IS_COPIED]],
+            copied=YES_NO[asked[IS_COPIED]],
             min_size=asked[MIN_SIZE],
             max_size=asked[MAX_SIZE],
+            min_height=asked[MIN_HEIGHT],
+            max_height=asked[MAX_HEIGHT],
+            min_duration=asked[MIN_DURATION],
+            max_duration=asked[MAX_DURATION],
+            hdr=YES_NO[asked[HDR]],
+            playable=YES_NO[asked[PLAYABLE]],
             created_from=asked[FROM],
             created_before=asked[BEFORE],
         ),
@@ -265,6 +280,16 @@ def as_video(video: Video) -> ShownVideo:
         "probe_error": video["probe_error"],
         "parked": video["parked"],
         "duplicate_of": video["duplicate_of"],
+        "title": video["title"],
+        "recorded": video["recorded"],
+        "profile": video["profile"],
+        "pixel_format": video["pixel_format"],
+        "rotation": video["rotation"],
+        "hdr": video["hdr"],
+        "channels": video["channels"],
+        "poster": video["poster"],
+        "playable": video["playable"],
+        "rendition_of": video["rendition_of"],
         "replicas": [as_copy(copy) for copy in video["replicas"]],
     }
 

@@ -134,14 +134,16 @@ class Child:
         except (OSError, ValueError, StopIteration):
             return None
 
-    def kill(self) -> None:
-        """End it at once; it has nothing to lose."""
+    async def end(self) -> None:
+        """Kill it, while somebody may still wait for its word; it has nothing to lose."""
         with suppress(ProcessLookupError):
             self._process.kill()
+        await self._process.wait()
 
     async def stop(self) -> None:
-        """Kill it, and wait until it is gone."""
-        self.kill()
+        """Kill it, and let go of all that leads to it."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()

@@ -17,12 +17,22 @@ _BT2020 = 9
 _RGB = 0
 _UNSAID = 2
 
-_DENOISE = {
-    "light": "atadenoise=0a=0.02:0b=0.04:1a=0.02:1b=0.04:2a=0.02:2b=0.04:s=5",
-    "strong": "atadenoise=0a=0.06:0b=0.12:1a=0.06:1b=0.12:2a=0.06:2b=0.12:s=9",
-}
+_LARGE = 1280 * 720
+"""Pixels above which a picture is too large for non-local means: they take nine tenths of the time there."""
+
 _DEBLOCK = {"light": "deblock=filter=weak:block=8", "strong": "deblock=filter=strong:block=8"}
-_SHARPEN = {"light": "unsharp=3:3:0.2:3:3:0", "strong": "unsharp=5:5:0.3:3:3:0"}
+
+
+def _averaged(near: float, far: float, frames: int, how: str = "p") -> str:
+    """Means over some frames, of what differs by less than `near` in one and `far` in all of them."""
+    planes = ":".join(f"{plane}a={near}:{plane}b={far}" for plane in range(3))
+    return f"atadenoise={planes}:s={frames}:a={how}"
+
+
+# Measured with noise of 4 and 10 levels: the highest PSNR for their time, and next to none lost without noise.
+_LIGHT = [_averaged(0.05, 0.15, 5), "unsharp=3:3:0.15:3:3:0"]
+_STRONG = [_averaged(0.08, 0.3, 7, "s"), "nlmeans=s=3:p=3:r=5", "unsharp=3:3:0.2:3:3:0"]
+_STRONG_LARGE = ["bilateral=sigmaS=2:sigmaR=0.1", _averaged(0.06, 0.2, 9, "s"), "unsharp=3:3:0.2:3:3:0"]
 
 _LOUDNESS = "loudnorm=I=-16:TP=-1.5:LRA=11"
 """As web players have it, measured as EBU R 128 measures."""
@@ -44,7 +54,7 @@ class Look:
     full_range: bool
 
     @classmethod
-    def of(cls, frame: Any, aspect: Fraction, interlaced: bool) -> Look:
+    def of(cls, frame: Any, aspect: Fraction, turn: str, interlaced: bool) -> Look:
         """Of a decoded frame."""
         name = frame.format.name
         return cls(
@@ -52,7 +62,7 @@ class Look:
             frame.height,
             name,
             aspect,
-            turn_of(frame),
+            turn,
             interlaced,
             int(frame.color_trc),
             int(frame.color_primaries),
@@ -75,9 +85,10 @@ def picture_filters(look: Look, plan: Plan) -> str:
     if cropped and (look.width, look.height) != (width, height):
         filters.append(f"crop={width}:{height}:0:0")
     filters += _converted(look, None if cropped else (width, height))
-    if cleanup != "none":
-        filters.append(_DENOISE[cleanup])
-        filters.append(_SHARPEN[cleanup])
+    if cleanup == "light":
+        filters += _LIGHT
+    elif cleanup == "strong":
+        filters += _STRONG_LARGE if width * height > _LARGE else _STRONG
     if look.turn:
         filters.append(look.turn)
     filters.append("setsar=1")
@@ -91,13 +102,17 @@ def colours_of(look: Look) -> tuple[int, int, int]:
     return look.primaries, look.transfer, look.matrix
 
 
-def sound_filters(sound: SoundPlan, first: int) -> str:
-    """What sound goes through. `first`: the sample, at the rate that comes out, at which it begins."""
+def sound_filters(sound: SoundPlan, first: int, at_once: int) -> str:
+    """What sound goes through. `first`: the sample, at the rate that comes out, at which it begins.
+
+    `at_once`: samples that the encoder takes; of a short sound, the loudness filter gives all in one piece.
+    """
     # Gaps become silence, and what overlaps is cut, so that it stays with the picture.
     filters = [f"aresample={sound.rate}:async=1:min_hard_comp=0.1:first_pts={first}"]
     if sound.loudness:
         filters += [_LOUDNESS, f"aresample={sound.rate}"]
     filters.append(f"aformat=sample_fmts=fltp:sample_rates={sound.rate}:channel_layouts={sound.layout}")
+    filters.append(f"asetnsamples={at_once}:p=0")
     return ",".join(filters)
 
 
@@ -109,13 +124,17 @@ class PictureFilter:
         self._look: Look | None = None
         self._graph: Any = None
         self._interlaced = plan.picture.interlaced
+        self._turn, self._rotation = plan.picture.turn, plan.picture.rotation
         self.used: list[str] = []
         """The filters that were used, one entry for each form that the stream took."""
 
     def push(self, frame: Any) -> Iterator[Any]:
         """Filter one more. Raises av.FFmpegError where a filter fails."""
         self._interlaced = self._interlaced or frame.interlaced_frame
-        look = Look.of(frame, self._plan.picture.aspect, self._interlaced)
+        if frame.rotation != self._rotation:
+            # Only then: asking for side data keeps a frame in memory for longer than it is needed.
+            self._rotation, self._turn = frame.rotation, turn_of(frame)
+        look = Look.of(frame, self._plan.picture.aspect, self._turn, self._interlaced)
         if look != self._look:
             yield from self.flush()
             self._look = look
@@ -147,15 +166,18 @@ class PictureFilter:
 class SoundFilter:
     """The same for sound."""
 
-    def __init__(self, sound: SoundPlan) -> None:
-        self._sound = sound
+    def __init__(self, sound: SoundPlan, at_once: int) -> None:
+        self._sound, self._at_once = sound, at_once
         self._form: tuple[int, str, str] | None = None
         self._graph: Any = None
         self.used: list[str] = []
 
     def push(self, frame: Any, begins: int) -> Iterator[Any]:
         """Filter one more. `begins`: the sample at which it begins to speak, should a new graph be needed."""
-        form = (frame.sample_rate, frame.format.name, frame.layout.name)
+        layout = frame.layout
+        # Some decoders know how many channels there are, not which.
+        name = f"{layout.nb_channels}C" if "channels" in layout.name else layout.name
+        form = (frame.sample_rate, frame.format.name, name)
         if form != self._form:
             yield from self.flush()
             self._form = form
@@ -172,7 +194,7 @@ class SoundFilter:
 
     def _built(self, form: tuple[int, str, str], begins: int) -> Any:
         rate, sample_format, layout = form
-        text = sound_filters(self._sound, begins)
+        text = sound_filters(self._sound, begins, self._at_once)
         if not self.used:
             self.used.append(text)
         graph = Graph()
@@ -192,7 +214,6 @@ def _linked(graph: Any, source: Any, text: str, sink: str) -> Any:
         last = node
     last.link_to(graph.add(sink))
     graph.configure()
-    return graph
     return graph
 
 

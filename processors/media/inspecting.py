@@ -60,6 +60,8 @@ class Picture:
     """Of a sample."""
     turn: str
     """Filters that bring it upright; empty where it is."""
+    rotation: int
+    """Degrees, as the decoder says it; tells whether the turn changes."""
     interlaced: bool
     transfer: int
     """As ITU-T H.273 numbers them; 2: not said. The next three likewise."""
@@ -141,13 +143,13 @@ def turn_of(frame: Any) -> str:
         matrix = struct.unpack("=9i", bytes(frame.side_data[SideData.DISPLAYMATRIX]))
     except (KeyError, struct.error):
         return ""
-    signs = tuple((value > 0) - (value < 0) if abs(value) > 1 << 14 else 0 for value in matrix[:2] + matrix[3:5])
-    return _TURNS.get(signs, "")
+    a, b, c, d = ((value > 1 << 14) - (value < -(1 << 14)) for value in (*matrix[:2], *matrix[3:5]))
+    return _TURNS.get((a, b, c, d), "")
 
 
-def aspect_of(codec_context: Any) -> Fraction:
+def aspect_of(stream: Any) -> Fraction:
     """Width to height of one sample: 1 where it is not said, or nonsense."""
-    aspect = codec_context.sample_aspect_ratio
+    aspect = stream.sample_aspect_ratio
     return Fraction(aspect) if aspect and Fraction(1, 16) <= aspect <= 16 else Fraction(1)
 
 
@@ -198,6 +200,7 @@ def _described(stream: Any) -> Picture:
         height=context.height,
         aspect=aspect_of(stream),
         turn="",
+        rotation=0,
         interlaced=context.field_order in (2, 3, 4, 5),
         transfer=int(context.color_trc),
         primaries=int(context.color_primaries),
@@ -218,6 +221,7 @@ def _seen(picture: Picture, frame: Any) -> Picture:
         width=frame.width,
         height=frame.height,
         turn=turn_of(frame),
+        rotation=frame.rotation,
         interlaced=picture.interlaced or frame.interlaced_frame,
         transfer=int(frame.color_trc),
         primaries=int(frame.color_primaries),

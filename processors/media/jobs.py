@@ -12,7 +12,7 @@ from processors.media.opening import RefusedError
 from streams.paths import unescape_path
 
 
-def probe(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 - it is done before there is much to tell
+def probe(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 - soon done
     """`{"path": escaped path, "gps": whether places may be told}` → `{"probed": the fields of ports.Probed}`."""
     from processors.media.reading import read
 
@@ -23,12 +23,14 @@ def probe(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 
 
 
 def preview(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001
-    """`{"path", "folder": escaped paths, "sprite_name", "seconds": float}` → `{"previews": the fields of ports.Previews}`."""
+    """`{"path", "folder": escaped paths, "sprite_name", "threads", "seconds"}` → `{"previews": the fields of
+    ports.Previews}`: see `previews.make_previews`.
+    """
     from processors.media.previews import make_previews
 
     path, folder = (os.fsencode(unescape_path(asked[name])) for name in ("path", "folder"))
     try:
-        return {"previews": make_previews(path, folder, asked["sprite_name"], asked["seconds"])}
+        return {"previews": make_previews(path, folder, asked["sprite_name"], asked["threads"], asked["seconds"])}
     except RefusedError as error:
         return _failure(error.kind, error.reason)
 
@@ -38,11 +40,10 @@ def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
     `reserve` is what must stay free on the target's disk.
     """
-    from processors.media.enhancing import enhance as make_rendition
+    from processors.media.enhancing import enhance as work
 
-    job = asked["job"]
-    leave_free(os.fsencode(unescape_path(job["target"])), asked["reserve"])
-    return make_rendition(job, tell)
+    leave_free(os.fsencode(unescape_path(asked["job"]["target"])), asked["reserve"])
+    return work(asked["job"], tell)
 
 
 def leave_free(target: bytes, reserve: int) -> None:

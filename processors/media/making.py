@@ -77,6 +77,8 @@ class Making:
         self._threads = min(threads or len(os.sched_getaffinity(0)), MAX_THREADS)
         self._damage = damage
         self._crew = Crew()
+        self._reordered = self._undated = 0
+        self._first_pts: int | None = None
 
     def run(self, target: TargetFile, progress: Progress) -> Written:
         """Make it. Raises EncoderError, PictureError, SoundError, MuxError, TargetError, MemoryError."""
@@ -91,7 +93,11 @@ class Making:
         )
         try:
             with self._source.demuxed() as container:
-                written = self._through(container, output, progress)
+                try:
+                    written = self._through(container, output, progress)
+                finally:
+                    # Nobody may still be at work in what is closed now.
+                    self._crew.stop()
             try:
                 output.close()
             except (OSError, ValueError, av.FFmpegError) as error:
@@ -100,7 +106,6 @@ class Making:
             target.checked()
             return written
         finally:
-            self._crew.stop()
             target.checked()
 
     def _container_options(self, name: str) -> dict[str, str]:
@@ -124,6 +129,7 @@ class Making:
         outlets = []
         filters = PictureFilter(plan, self._threads)
         if plan.copies_picture:
+            self._reordered = picture.codec_context.reorder_depth
             out = _copied_stream(output, picture)
             writer = _CopiedPicture(plan, out)
             routes[picture.index] = done
@@ -201,8 +207,14 @@ class Making:
 
     def _move(self, packet: Any, target: Any) -> None:
         """A packet of the source becomes one of the target's, beginning at 0."""
-        if packet.pts is None or packet.dts is None:
+        if packet.pts is None:
             raise MuxError("it does not say when each packet is shown")
+        if packet.dts is None:
+            # Matroska has no such times. The first ones are not worked out by FFmpeg: they lie before the first picture.
+            self._undated += 1
+            step = packet.duration or round(1 / (self._plan.picture.frame_rate or 25) / packet.time_base)
+            first = self._first_pts = packet.pts if self._first_pts is None else self._first_pts
+            packet.dts = first - (self._reordered - self._undated + 1) * step
         shift = round(self._plan.start / packet.time_base)
         packet.pts -= shift
         packet.dts -= shift

@@ -39,7 +39,7 @@ _OPTIONS = {
 class RefusedError(Exception):
     """A file that cannot be worked on, in the words of `ports.ProbeFailure` and `ports.MediaFailure`."""
 
-    def __init__(self, kind: Literal["gone", "unreadable", "no_video"], reason: str) -> None:
+    def __init__(self, kind: Literal["gone", "unreadable", "no_video", "too_large"], reason: str) -> None:
         super().__init__(reason)
         self.kind, self.reason = kind, reason
 

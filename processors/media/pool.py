@@ -61,6 +61,8 @@ class Pool:
                     finally:
                         # Cancelled, or out of step: nobody must get this answer for another question.
                         await self._give_back(child, usable=answer is not None and not _spent(answer))
+                    if _spent(answer) and not fresh:
+                        answer = None  # it may be earlier work that holds the memory
                 except ChildError as error:
                     # What kills a child that worked before may be a leftover of that work: once more, of a new one.
                     leftover = error.kind in {"crashed", "memory"} or (error.kind == "killed" and not told)
@@ -82,17 +84,25 @@ class Pool:
         self._closed = True
         if self._reaper is not None:
             self._reaper.cancel()
-        for child in self._busy:
-            child.kill()
         resting, self._resting = self._resting, []
-        await asyncio.gather(*(child.stop() for child in resting), *self._endings)
+        await asyncio.gather(
+            *(child.end() for child in self._busy), *(child.stop() for child in resting), *self._endings
+        )
 
     async def _take(self) -> Child:
-        if self._closed:
-            raise ChildError("unavailable", "Spoolhouse is stopping")
+        self._check_open()
         child = self._resting.pop() if self._resting else await Child.start(self._limits, self._program)
+        try:
+            self._check_open()
+        except ChildError:
+            await child.stop()
+            raise
         self._busy.add(child)
         return child
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ChildError("unavailable", "Spoolhouse is stopping")
 
     async def _next(self, child: Child, deadline: float, stall: float | None) -> dict[str, Any]:
         loop = asyncio.get_running_loop()

@@ -47,17 +47,18 @@ class _Poster:
             self.frame, self.shape, self.at, self.interest = frame, shape, at, found
 
 
-def make_previews(path: bytes, folder: bytes, sprite_name: str, seconds: float) -> dict[str, Any]:
+def make_previews(path: bytes, folder: bytes, sprite_name: str, threads: int, seconds: float) -> dict[str, Any]:
     """Write `poster.jpg`, `poster.webp`, and where it can be `sprite.jpg` and `thumbnails.vtt`, into `folder`.
 
-    The fields of `ports.Previews`. After about `seconds` it makes do with what it has. Raises RefusedError,
-    MemoryError, and OSError where something cannot be written.
+    The fields of `ports.Previews`. `threads`: of the decoder; 0: as many as there are cores. After about
+    `seconds` it makes do with what it has. Raises RefusedError, MemoryError, and OSError where something
+    cannot be written.
     """
     deadline = time.monotonic() + seconds
     with opened(path) as source:
-        poster, sheet = _sought(source, deadline)
+        poster, sheet = _sought(source, threads, deadline)
         if poster.frame is None:
-            poster, sheet = _from_the_start(source, deadline), None
+            poster, sheet = _from_the_start(source, threads, deadline), None
         if poster.frame is None or poster.shape is None:
             raise RefusedError("unreadable", source.missing or "no picture in it can be decoded")
     size = poster.shape.within(POSTER, POSTER)
@@ -76,11 +77,12 @@ def make_previews(path: bytes, folder: bytes, sprite_name: str, seconds: float) 
     return {"at": poster.at, "width": size.width, "height": size.height, "tiles": tiles}
 
 
-def _sought(source: Source, deadline: float) -> tuple[_Poster, Sheet | None]:
+def _sought(source: Source, threads: int, deadline: float) -> tuple[_Poster, Sheet | None]:
     """What is found at the times that are wanted; nothing where the length is not known."""
     poster, sheet = _Poster(), None
     with source.demuxed() as container:
         stream = _stream(container, source)
+        prepare(stream, threads)
         duration = duration_of(container, stream)
         if duration is None:
             return poster, None
@@ -101,11 +103,11 @@ def _sought(source: Source, deadline: float) -> tuple[_Poster, Sheet | None]:
     return poster, sheet
 
 
-def _from_the_start(source: Source, deadline: float) -> _Poster:
+def _from_the_start(source: Source, threads: int, deadline: float) -> _Poster:
     poster = _Poster()
     with source.demuxed() as container:
         stream = _stream(container, source)
-        prepare(stream, threads=0)
+        prepare(stream, threads)
         with closing(pictures(container, stream)) as frames:
             for frame in islice(frames, FIRST_PICTURES):
                 with suppress(av.FFmpegError, ValueError):

@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 
-from processors.media.decoding import pictures, prepare, seconds_of
+from processors.media.decoding import pictures, seconds_of
 
 THROUGH = 2**30
 """Pixels of a video that is decoded from end to end; in a longer one the nearest keyframes have to do."""
@@ -23,8 +23,8 @@ def pictures_at(
 ) -> Iterator[tuple[int, Any]]:
     """The number of a time and the frame that is shown about then, for as many of the times as decode.
 
-    `times` rise, in seconds from the start. Ends at `deadline` (monotonic). A short video is decoded
-    once; of a long one the keyframes before the times are, so that it takes about as long.
+    The stream is prepared. `times` rise, in seconds from the start. Ends at `deadline` (monotonic). A short
+    video is decoded once; of a long one the keyframes before the times are, so that it takes about as long.
     """
     rate = float(stream.average_rate or 25)
     context = stream.codec_context
@@ -36,23 +36,24 @@ def pictures_at(
 def _through(
     container: Any, stream: Any, times: Sequence[float], rate: float, deadline: float
 ) -> Iterator[tuple[int, Any]]:
-    prepare(stream, threads=0)
     number, last, at = 0, None, 0.0
     with closing(pictures(container, stream)) as frames:
         for count, frame in enumerate(frames):
             said = seconds_of(frame, stream)
-            last, at = frame, count / rate if said is None else said
+            at = count / rate if said is None else said
             while number < len(times) and times[number] <= at:
-                yield number, frame
+                # One that comes much later is not yet shown then.
+                yield number, frame if last is None or at - times[number] < 1 / rate else last
                 number += 1
+            last = frame
             if number == len(times) or time.monotonic() > deadline:
                 return
-    if last is not None and number < len(times) and times[number] - 1 / rate <= at:
+    while last is not None and number < len(times) and times[number] - 1 / rate <= at:
         yield number, last  # it is shown a little longer
+        number += 1
 
 
 def _by_keyframes(container: Any, stream: Any, times: Sequence[float], deadline: float) -> Iterator[tuple[int, Any]]:
-    prepare(stream, threads=0)
     for number, at in enumerate(times):
         if time.monotonic() > deadline:
             return

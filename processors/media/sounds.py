@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from math import isfinite
 from typing import Any
 
 import av
@@ -20,7 +21,9 @@ MAX_GAP = 3600
 MAX_OVERLAP = 10
 """Seconds by which sound may go back in time; more is a time stamp gone wrong, too."""
 
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+USUAL = 1024
+"""Samples in a frame, where the encoder takes any number."""
 
 
 class SoundError(Exception):
@@ -36,7 +39,7 @@ class SoundLane:
 
     def __init__(self, sound: SoundPlan, source: Any, target: Any, start: Fraction, damage: Damage) -> None:
         self._sound, self._source, self._target, self._damage = sound, source, target, damage
-        self._filter = SoundFilter(sound)
+        self._filter = SoundFilter(sound, target.codec_context.frame_size or USUAL)
         self._shift = -start
         self._expected = Fraction(0)
         """Seconds at which the next sound should begin."""
@@ -77,10 +80,6 @@ class SoundLane:
     def _timed(self, frame: Any) -> Iterator[Any]:
         """The frame, at its time from the beginning, after the silence before it."""
         rate = frame.sample_rate
-        channels = len(frame.layout.channels)
-        # Some decoders know how many channels there are, not which.
-        if frame.layout.name != self._layout_of(frame, channels):
-            frame.layout = self._layout_of(frame, channels)
         at = self._expected
         if frame.pts is not None:
             at = frame.pts * self._source.time_base + self._shift
@@ -93,11 +92,6 @@ class SoundLane:
             self._expected += 1
         yield self._placed(frame, at)
         self._expected = at + Fraction(frame.samples, rate)
-
-    @staticmethod
-    def _layout_of(frame: Any, channels: int) -> str:
-        name: str = frame.layout.name
-        return _LAYOUTS.get(channels, name) if "channels" in name else name
 
     @staticmethod
     def _placed(frame: Any, at: Fraction) -> Any:
@@ -113,6 +107,9 @@ class SoundLane:
         # Gaps were filled: what comes out is without one, and its time is how much came before.
         frame.pts, frame.time_base = self._samples, Fraction(1, self._sound.rate)
         self._samples += frame.samples
+        # The loudness of utter silence is −∞: what the filter makes of a short one is no number, and no encoder takes it.
+        if self._sound.loudness and not all(isfinite(sum(memoryview(one).cast("B").cast("f"))) for one in frame.planes):
+            _silent(frame)
         packets: list[Any] = self._target.encode(frame)
         return packets
 

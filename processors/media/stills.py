@@ -48,7 +48,7 @@ def shape_of(frame: Any, stream: Any) -> Shape:
 
 
 def interest(frame: Any) -> float:
-    """How much there is to see: bits of information in its greys, less where it is dark or glaring."""
+    """How much there is to see: bits of information in its greys, less where it is dark, glaring or broken."""
     small = frame.reformat(*_SMALL, format="gray")
     plane = small.planes[0]
     data = bytes(plane)
@@ -57,7 +57,7 @@ def interest(frame: Any) -> float:
     for grey in greys:
         counts[grey >> 3] += 1
     bits = -sum(count / len(greys) * log2(count / len(greys)) for count in counts if count)
-    return bits if _DARK < sum(greys) / len(greys) < _BRIGHT else bits / 4
+    return bits if _DARK < sum(greys) / len(greys) < _BRIGHT and not frame.is_corrupt else bits / 4
 
 
 def shown(frame: Any, shape: Shape, pixel_format: str) -> Any:
@@ -88,9 +88,11 @@ def shown(frame: Any, shape: Shape, pixel_format: str) -> Any:
     nodes.append(graph.add("buffersink"))
     graph.link_nodes(*nodes)
     graph.configure()
+    when = frame.pts, frame.time_base
     frame.pts, frame.time_base = 0, Fraction(1, 1000)
     graph.push(frame)
     graph.push(None)
+    frame.pts, frame.time_base = when
     made: Any = graph.pull()
     if not bright:
         return made

@@ -68,6 +68,7 @@ class ChildStudio:
             "path": escape_path(job.path),
             "folder": escape_path(job.folder),
             "sprite_name": job.sprite_name,
+            "threads": self._settings.media_threads,
             "seconds": seconds / 2,
             "cpu": seconds * len(os.sched_getaffinity(0)),
         }

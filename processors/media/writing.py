@@ -11,12 +11,16 @@ BUFFER = 2**20
 """Bytes that FFmpeg gathers before it writes."""
 
 
+# EFBIG: the room that is kept free on its disk begins there (`jobs.leave_free`).
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
 class TargetError(Exception):
     """The target cannot be written."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.strerror)
-        self.kind = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "unwritable"
+        self.kind = "disk_full" if error.errno in _FULL else "unwritable"
         self.reason = f"the rendition cannot be written: {error.strerror}"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 
 from api.app import make_app
 from api.bootstrap import api_services
@@ -45,6 +46,7 @@ class Api:
     services: Services
     session: aiohttp.ClientSession
     runner: Runner | None
+    app: web.Application
 
     @property
     def port(self) -> int:
@@ -102,9 +104,10 @@ async def running_api(settings: Settings, *, projections: bool = True) -> AsyncI
             reconciler = Reconciler(log, settings, look=0.05, survey=3600.0)
             await stack.enter_async_context(running(runner.run(), reconciler.run()))
         services = await stack.enter_async_context(api_services(settings))
-        addresses = await stack.enter_async_context(serving(make_app(services), settings))
+        app = make_app(services)
+        addresses = await stack.enter_async_context(serving(app, settings))
         session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
-        yield Api(addresses[0], settings, services, session, runner)
+        yield Api(addresses[0], settings, services, session, runner, app)
 
 
 async def until(true: Callable[[], bool | Awaitable[bool]], timeout: float = 60.0) -> None:

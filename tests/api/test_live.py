@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
+from yarl import URL
 
+from api.listeners import Listener
+from api.live import LIVE
+from streams.entries import new_event
+from streams.errors import LogUnavailableError
 from streams.progress import Progress, Publisher
 from streams.settings import Settings
 from tests.api.running import Api, running_api, until
+from tests.api.test_outages import listens, process
 from tests.api.watching import Watcher, say, send, watching
 from tests.projections.enhancing import attempt_failed, completed, failed, probed, rendition, requested, started
 from tests.projections.happenings import stored
-from tests.servers import RedisServer
+from tests.servers import MariaDBServer, RedisServer, free_port
 
 ENHANCEMENT, EXTRACTION = "video-enhancement", "metadata-extraction"
 
@@ -213,10 +221,6 @@ async def test_client_ids_of_any_characters(api: Api) -> None:
     """128 of them, a slash among them."""
     client = "ä/ " + "日" * 125
     await came_in(api, 1, client)
-    from urllib.parse import quote
-
-    from yarl import URL
-
     async with api.session.ws_connect(URL(f"{api.url}/ws/{quote(client, safe='')}", encoded=True)) as socket:
         assert (await Watcher(socket).read())["status"] == "queued"
 
@@ -252,9 +256,10 @@ async def test_its_answers_carry_what_all_answers_do(api: Api) -> None:
 # ---------------------------------------------------------------- slow clients, outages, ends
 
 
-async def deaf(api: Api, path: str = "/ws/deaf?all=1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def deaf(api: Api | int, path: str = "/ws/deaf?all=1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A client that shakes hands and never reads another byte."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", api.port, limit=2**12)
+    port = api if isinstance(api, int) else api.port
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**12)
     writer.write(
         (
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -267,22 +272,42 @@ async def deaf(api: Api, path: str = "/ws/deaf?all=1") -> tuple[asyncio.StreamRe
 
 async def test_fifty_that_never_read_slow_no_one(api: Api) -> None:
     """One that reads hears everything, promptly, while they are stuck."""
-    log, video, count = api.services.log, await came_in(api, 1), 2000
-    reason = "x" * 900  # so that what the kernel takes for the deaf is soon full
+    log, video, batch = api.services.log, await came_in(api, 1), 100
     stuck = [await deaf(api) for _ in range(50)]
     async with watching(api) as me:
         await me.until_status("queued")
-        loop = asyncio.get_running_loop()
-        waits: list[float] = []
-        for n in range(count):
+        loop, waits, count = asyncio.get_running_loop(), [], 0
+        # What the kernel takes for someone who does not read is full after some megabytes.
+        while count < 10 * batch or not all(waits_for(listener) for listener in deaf_ones(api)):
+            assert count < 100 * batch
+            events = [failed(f"{count + n} {'x' * 3900}", preset=f"p{count + n}") for n in range(batch)]
             began = loop.time()
-            await say(log, video, failed(f"{n} {reason}", preset=f"p{n}"))
-            await me.until(lambda one, n=n: (one["error"] or "").startswith(f"{n} "))  # type: ignore[misc]
+            await log.append_all([new_event(video, event, source="enhance") for event in events])
+            count += batch
+            last = f"{count - 1} "
+            await me.until(lambda one, last=last: (one["error"] or "").startswith(last))  # type: ignore[misc]
             waits.append(loop.time() - began)
         assert len(me.statuses(video)) == count + 3
-        assert sorted(waits)[count // 2] < 1.0
+        # A hundred to each of 51.
+        assert sorted(waits)[len(waits) // 2] < 5
+        # One alone, with all of them stuck.
+        began = loop.time()
+        await say(log, video, completed("x"))
+        await me.until_status("completed")
+        assert loop.time() - began < 5
     for _, writer in stuck:
         writer.transport.abort()
+    await until(lambda: api.app[LIVE].listeners == 0)
+
+
+def deaf_ones(api: Api) -> list[Listener]:
+    """Those who listen to everyone, and do not read."""
+    return [one for one in api.app[LIVE]._listeners if one.everyone]
+
+
+def waits_for(listener: Listener) -> bool:
+    """Whether something waits for a client that it has not taken."""
+    return len(listener._statuses) > 0
 
 
 async def test_a_client_too_far_behind_is_cut_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,14 +315,15 @@ async def test_a_client_too_far_behind_is_cut_off(api: Api, monkeypatch: pytest.
     monkeypatch.setattr("api.listeners.MAX_WAITING", 20)
     log, video = api.services.log, await came_in(api, 1)
     await api.settled()
-    reader, writer = await deaf(api, "/ws/me")
+    _, writer = await deaf(api, "/ws/me")
     gone = asyncio.Event()
 
     async def pile_up() -> None:
         n = 0
         while not gone.is_set():
-            n += 1
-            await say(log, video, failed("x" * 4000, preset=f"p{n}"))
+            n += 50
+            events = [failed("x" * 4000, preset=f"p{n + at}") for at in range(50)]
+            await log.append_all([new_event(video, event, source="enhance") for event in events])
 
     piling = asyncio.create_task(pile_up())
 
@@ -318,7 +344,7 @@ async def test_a_client_too_far_behind_is_cut_off(api: Api, monkeypatch: pytest.
         assert (await me.until_status("completed"))["file_id"] == video
         assert len(me.statuses(video)) <= 3 + 2
     writer.close()
-    del reader
+    await until(lambda: api.app[LIVE].listeners == 0)
 
 
 async def test_too_many_waiting_ends_with_1013(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,8 +371,6 @@ async def test_redis_restarted_in_between(own_api: Api, own_redis: RedisServer) 
             own_redis.restart(kill=turn % 2 == 1)
 
             async def again(turn: int = turn) -> bool:
-                from streams.errors import LogUnavailableError
-
                 try:
                     await say(log, video, attempt_failed("enhance", turn))
                 except LogUnavailableError:
@@ -397,6 +421,54 @@ async def test_a_reconnect_gets_the_state(api: Api) -> None:
                 transport = me.socket._response.connection.transport
                 assert transport is not None
                 transport.abort()
+    await until(lambda: api.app[LIVE].listeners == 0)
+
+
+async def test_a_peer_that_died_is_noticed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers no ping: its socket is closed, whatever still waits for it."""
+    monkeypatch.setattr("api.handlers.live.HEARTBEAT", 0.3)
+    video = await came_in(api, 1)
+    _, writer = await deaf(api)
+    async with watching(api, heartbeat=0.2) as me:
+        await until(lambda: api.app[LIVE].listeners == 1)
+        await say(api.services.log, video, started())
+        await me.until_status("processing")
+    writer.close()
+
+
+async def test_a_catalogue_that_is_down(
+    make_settings: Callable[..., Settings], redis_url: str, own_mariadb: MariaDBServer
+) -> None:
+    """Changes are told all the same; what was before follows once it can be known."""
+    settings = make_settings(redis_url=redis_url, catalogue_url=own_mariadb.new_database("down"))
+    async with running_api(settings) as api:
+        before, video = await came_in(api, 1), await came_in(api, 2)
+        await api.settled()
+        own_mariadb.kill()
+        async with watching(api) as me:
+            await until(api.app[LIVE]._following.is_set)
+            await say(api.services.log, video, started())
+            assert (await me.until_status("processing"))["file_id"] == video
+            assert me.statuses(before) == []
+            own_mariadb.start()
+            await me.until(lambda _: len(me.statuses(before)) == 3)
+            await me.until(lambda _: len(me.statuses(video)) == 3) if len(me.statuses(video)) < 3 else None
+            assert me.statuses(video).count((ENHANCEMENT, "processing")) == 1
+
+
+async def test_a_stopping_api_closes_sockets_at_once(tmp_path: Path, redis_url: str) -> None:
+    """1001 to all, also to those who do not read; the drain time is for uploads."""
+    port = free_port()
+    with process(tmp_path, redis_url, port, SPOOLHOUSE_DRAIN="60") as running:
+        await until(lambda: listens(port))
+        url = f"http://127.0.0.1:{port}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}/ws/me") as socket:
+            writers = [(await deaf(port))[1] for _ in range(20)]
+            running.send_signal(signal.SIGTERM)
+            assert await Watcher(socket).closed() == 1001
+            assert await asyncio.to_thread(running.wait, 20) == 0
+            for writer in writers:
+                writer.close()
 
 
 async def test_two_processes_both_tell(make_settings: Callable[..., Settings], redis_url: str) -> None:

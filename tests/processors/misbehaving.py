@@ -109,6 +109,17 @@ def _eat(tell: Tell) -> dict[str, Any]:
         eaten.append(bytearray(64 * MIB))
 
 
+def _leak(tell: Tell) -> dict[str, Any]:
+    """Made the first time; then the memory is gone."""
+    if _leaked:
+        raise MemoryError
+    _leaked.append(1)
+    return MADE
+
+
+_leaked: list[int] = []
+
+
 def _die(with_signal: int) -> Callable[[Tell], dict[str, Any]]:
     def trick(tell: Tell) -> dict[str, Any]:
         _step(tell, 1)
@@ -159,6 +170,7 @@ TRICKS: dict[str, Callable[[Tell], dict[str, Any]]] = {
     "spin": _spin,
     "write": _write,
     "eat": _eat,
+    "leak": _leak,
     "segfault": _die(signal.SIGSEGV),
     "abort": _die(signal.SIGABRT),
     "kill": _die(signal.SIGKILL),

@@ -133,6 +133,12 @@ async def test_a_phones_film_stands_upright(studio: ChildStudio, folder: Path, t
     assert pixel(sheet, 80, 270)[0] > 200
 
 
+async def test_a_single_picture_is_a_film_too(studio: ChildStudio, folder: Path, tmp_path: Path) -> None:
+    """A poster, and a sheet of one."""
+    made = await previews(studio, film(tmp_path / "a.mp4", [halves(64, 48)]), folder)
+    assert (made.width, made.height, made.tiles) == (64, 48, 1)
+
+
 async def test_oblong_pixels_are_made_square(studio: ChildStudio, folder: Path, tmp_path: Path) -> None:
     """Anamorphic 16:9 in 4:3."""
     frames = [halves(240, 180)] * 10

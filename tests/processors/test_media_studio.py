@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from processors.media.probing import open_prober
 from processors.media.studio import ChildStudio, open_studio
-from processors.ports import Advanced, EnhanceJob, Made, MediaFailure, Planned, PreviewJob, Previews
+from processors.ports import Advanced, EnhanceJob, Made, MediaFailure, Planned, PreviewJob, Previews, Probed
 from streams.paths import OsPath
+from streams.presets import BUILT_IN
 from streams.settings import Settings
 from tests.processors.test_media_probing import alive, until
 
@@ -207,6 +209,13 @@ async def test_a_child_is_replaced_after_its_jobs(studio: ChildStudio, job: Enha
     assert pids(studio) == []
 
 
+async def test_memory_that_earlier_work_holds_is_not_this_jobs_fault(studio: ChildStudio, job: EnhanceJob) -> None:
+    """A child that was used before and runs out of it is replaced, and the job done by a new one."""
+    first, second = (await ask(studio, job, "leak"))[-1], (await ask(studio, job, "leak"))[-1]
+    assert isinstance(second, Made)
+    assert first.peak_memory != second.peak_memory
+
+
 async def test_no_process_at_all_is_our_trouble(
     studio: ChildStudio, job: EnhanceJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +299,32 @@ async def test_the_child_is_confined(make_settings: Callable[..., Settings], job
         os.close(secret)
 
 
+async def test_a_real_rendition(
+    make_settings: Callable[..., Settings], job: EnhanceJob, make_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    """By the child as it is: it plays, its folder holds nothing else, and a kill in its middle is told."""
+    folder = tmp_path / "renditions"
+    folder.mkdir()
+    target = folder / "made.mp4"
+    source = OsPath(str(make_video(tmp_path / "a \udcff.avi", 4.0, width=320, height=180, rate=25, sound=True)))
+    job = replace(job, path=source, target=OsPath(str(target)), preset=BUILT_IN["web"].model_dump(), threads=1)
+    async with open_studio(make_settings()) as studio:
+        said = [one async for one in studio.enhance(job)]
+        assert isinstance(said[0], Planned)
+        assert isinstance(said[-1], Made), said
+        assert (said[-1].video_codec, said[-1].audio_codec, said[-1].frames) == ("h264", "aac", 100)
+        async with open_prober(timeout=60) as prober:
+            assert isinstance(await prober.probe(job.target), Probed)
+        assert os.listdir(folder) == ["made.mp4"]
+        async with aclosing(studio.enhance(job)) as running:
+            async for one in running:
+                if isinstance(one, Planned):
+                    os.kill(pids(studio)[0], signal.SIGKILL)
+                last = one
+        assert isinstance(last, MediaFailure)
+        assert last.kind == "killed"
+
+
 async def test_the_last_of_a_disk_is_left_to_uploads(
     make_settings: Callable[..., Settings], job: EnhanceJob, tmpfs: Path
 ) -> None:
@@ -311,6 +346,7 @@ async def test_a_child_never_outlives_the_worker(clean_env: Path) -> None:
     """A kill -9 of the worker ends it, in mid-job."""
     program = f"""
 import asyncio
+from processors.media.probing import open_prober
 from processors.media.studio import open_studio
 from processors.ports import EnhanceJob
 from streams.settings import load_settings

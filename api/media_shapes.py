@@ -6,7 +6,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from api.shapes import shape
+from api.shapes import closed, shape
 from streams.media import Task
 
 ShownStatus = Literal["none", "queued", "processing", "completed", "failed"]
@@ -71,6 +71,16 @@ class NotPlayable(TypedDict):
     task: NotRequired[Task]
     rendition: NotRequired[str]
     """The id of the one that is not here."""
+
+
+@closed
+class EnhanceWish(TypedDict):
+    """What is wanted of a video."""
+
+    preset: NotRequired[str | None]
+    """`web`, `clean`, `small`, `plain`, or one of SPOOLHOUSE_PRESETS. Unset: the one that the settings choose."""
+    hls: NotRequired[bool]
+    """A ladder for adaptive streaming, too."""
 
 
 @shape

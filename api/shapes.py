@@ -17,6 +17,11 @@ def shape(cls: S) -> S:
     return with_config(ConfigDict(use_attribute_docstrings=True))(cls)
 
 
+def closed(cls: S) -> S:
+    """A shape that takes no other fields."""
+    return with_config(ConfigDict(use_attribute_docstrings=True, extra="forbid"))(cls)
+
+
 @shape
 class Refusal(TypedDict):
     """The one shape of all errors."""

@@ -10,7 +10,8 @@ from pathlib import PurePath
 from aiohttp import web
 
 from api.formats import json_bytes
-from api.openapi.assets import DOCS_POLICY, REDOC_POLICY, TYPES, asset, redoc_page, swagger_page
+from api.guards import PAGE_POLICY
+from api.openapi.assets import REDOC_POLICY, TYPES, asset, redoc_page, swagger_page
 from api.openapi.describing import Answer, documented
 from api.openapi.document import document
 
@@ -44,7 +45,7 @@ async def openapi(request: web.Request) -> web.Response:
 @documented("Documentation", {200: Answer("The page.", media=("text/html",)), 304: UNCHANGED})
 async def docs(request: web.Request) -> web.Response:
     """The document in Swagger UI, where every route can be tried."""
-    return _answer(request, swagger_page("/docs", "/openapi.json").encode(), "text/html", DOCS_POLICY)
+    return _answer(request, swagger_page("/docs", "/openapi.json").encode(), "text/html", PAGE_POLICY)
 
 
 @documented("Documentation", {200: Answer("The page.", media=("text/html",)), 304: UNCHANGED})
@@ -62,7 +63,7 @@ async def redoc(request: web.Request) -> web.Response:
 async def docs_asset(request: web.Request) -> web.Response:
     """A script or a style sheet that these pages need."""
     name = request.match_info["name"]
-    return _answer(request, asset(name), TYPES[PurePath(name).suffix], DOCS_POLICY)
+    return _answer(request, asset(name), TYPES[PurePath(name).suffix], PAGE_POLICY)
 
 
 def _answer(request: web.Request, body: bytes, kind: str, policy: str | None = None) -> web.Response:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any
 
 import orjson
 from aiohttp import web
 
 from api.enhancing import ask
 from api.formats import json_answer
+from api.media_shapes import EnhanceWish
 from api.openapi.describing import Answer, Body, documented
 from api.services import SERVICES
 from api.shapes import EnhancementAsked
 from streams.errors import RejectedError
 
 KNOWN = {"preset", "hls"}
-
-
-class EnhanceWish(TypedDict, total=False):
-    """What is wanted."""
-
-    preset: str | None
-    """`web`, `clean`, `small`, `plain`, or one of SPOOLHOUSE_PRESETS. Unset: the one that the settings choose."""
-    hls: bool
-    """A ladder for adaptive streaming, too."""
 
 
 @documented(

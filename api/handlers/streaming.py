@@ -19,7 +19,7 @@ from api.conditions import dated, http_date, range_wanted, refused_by
 from api.formats import refusal
 from api.lookups import LOOKUPS, id_in
 from api.media_shapes import NotPlayable
-from api.openapi.describing import Answer, documented
+from api.openapi.describing import Answer, Header, documented
 from api.opening import READER, OpenFile, open_below
 from api.parameters import Parameters, Text
 from api.ranges import Span, UnsatisfiableError, asked_for
@@ -45,8 +45,11 @@ RUNG = FILE_ID | {"rendition": "A rung's id, as the master playlist names it."}
 RENDITION = Text("rendition", "The id of one rendition; without it the newest that is one file.")
 
 RANGED = {
-    "Range": "`bytes=0-1023`: only these. Several that lie apart are answered with the whole.",
-    "If-Range": "The ETag (or date) of which the range is meant; of anything else the whole is sent.",
+    "Range": Header("Only these bytes. Several ranges that lie apart are answered with the whole.", "bytes=0-1023"),
+    "If-Range": Header(
+        "The ETag (or date) of what the range is meant of; of anything else the whole is sent.",
+        '"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"',
+    ),
 }
 _TAGGED = {"ETag": "The sha256 of the content.", "Accept-Ranges": "`bytes`."}
 _KINDS = ("video/mp4", "video/webm", "application/octet-stream")

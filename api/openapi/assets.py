@@ -29,17 +29,12 @@ _LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 _NO_LOGO = b"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E"
 """ReDoc would fetch a picture from its makers' server for each reader: they get an empty one instead."""
 
-DOCS_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
-"""Of the page with Swagger UI: its icons are `data:` pictures, all else is as strict as the web page's."""
-
 REDOC_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Of the page with ReDoc, which writes its style sheets at run time and searches in a worker made from a blob."""
+"""Content-Security-Policy of the page with ReDoc, which writes its style sheets at run time and searches in a worker made
+from a blob. Swagger UI works under the policy of the web page."""
 
 _PAGE = """\
 <!doctype html>

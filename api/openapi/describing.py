@@ -38,6 +38,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """A header of a request that makes a difference."""
+
+    about: str
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
     """What a route takes."""
 
@@ -63,8 +71,7 @@ class Operation:
     path: Mapping[str, str]
     """What the variable parts of its path are, by name."""
     query: Sequence[Parameter[Any]]
-    headers: Mapping[str, str]
-    """Those of a request that make a difference, each with what it is for."""
+    headers: Mapping[str, Header]
     body: Body | None
     head: bool
     """Whether HEAD is worth a mention of its own; every GET answers it."""
@@ -81,7 +88,7 @@ def documented(
     refuses: Sequence[int] = (),
     path: Mapping[str, str] | None = None,
     query: Sequence[Parameter[Any]] = (),
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, Header] | None = None,
     body: Body | None = None,
     head: bool = False,
     websocket: bool = False,

@@ -166,8 +166,14 @@ def _query_parameters(operation: Operation) -> Iterable[dict[str, Any]]:
 
 
 def _headers(operation: Operation) -> Iterable[dict[str, Any]]:
-    for name, about in operation.headers.items():
-        yield {"name": name, "in": "header", "description": about, "schema": {"type": "string"}}
+    for name, header in operation.headers.items():
+        yield {
+            "name": name,
+            "in": "header",
+            "description": header.about,
+            "schema": {"type": "string"},
+            "example": header.example,
+        }
 
 
 def _body(body: Body, schemas: _Schemas) -> dict[str, Any]:

@@ -9,8 +9,11 @@ from aiohttp import web
 from api import guards, middleware
 from api.draining import DRAINING, Draining
 from api.drive_waiting import DRIVE, DriveWaiting
+from api.handlers.documentation import DESCRIBED, Described
 from api.live import LIVE, Live
+from api.lookups import LOOKUPS, Lookups
 from api.metrics import METRICS, Metrics
+from api.opening import READER, Reader
 from api.percentages import PERCENTAGES, Percentages
 from api.readiness import READINESS, Readiness
 from api.routes import add_routes
@@ -35,9 +38,12 @@ def make_app(services: Services) -> web.Application:
     app[METRICS] = Metrics()
     app[DRAINING] = draining = Draining()
     app[READINESS] = Readiness(services, draining)
+    app[DESCRIBED] = Described(app.router)
     app[DRIVE] = DriveWaiting(services.log, settings, draining)
+    app[READER] = Reader()
     app[PERCENTAGES] = percentages = Percentages()
-    app[STANDINGS] = Standings(services.log, services.catalogue, previews=settings.previews)
+    app[STANDINGS] = standings = Standings(services.log, services.catalogue, previews=settings.previews)
+    app[LOOKUPS] = Lookups(standings)
     app[LIVE] = Live(services.log, services.catalogue, percentages, previews=settings.previews)
     app.on_response_prepare.append(guards.add_headers(settings))
     app.cleanup_ctx.append(_asking)
@@ -49,6 +55,7 @@ def make_app(services: Services) -> web.Application:
 async def _asking(app: web.Application) -> AsyncIterator[None]:
     yield
     await app[READINESS].close()
+    app[READER].close()
 
 
 async def _telling(app: web.Application) -> AsyncIterator[None]:

@@ -16,8 +16,10 @@ from api.folders import link_uploads
 from api.services import History, Services
 from processors.diskspace import DiskReports, Disks
 from processors.growing import GrowingFiles
+from processors.lineages import Lineages
 from processors.media.probing import open_prober
-from processors.ports import Drive, ObjectStore, Prober
+from processors.media.studio import open_studio
+from processors.ports import Drive, ObjectStore, Prober, Studio
 from processors.reconciling import Reconciler
 from processors.registry import Registry
 from processors.retention import Retention
@@ -43,6 +45,7 @@ from streams.log import Log, open_log
 from streams.paths import escape_path
 from streams.processing import Processor
 from streams.processing import Services as Injected
+from streams.progress import Publisher
 from streams.queries import Histories, Replicas
 from streams.settings import Settings
 
@@ -57,7 +60,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
     async with (
         open_log(settings, redis_url(settings)) as log,
         open_database(settings) as database,
-        open_prober(timeout=settings.probe_timeout) as prober,
+        open_probing(settings) as prober,
     ):
         yield Services(
             settings=settings,
@@ -66,6 +69,11 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
             catalogue=Catalogue(database, log),
             history=partial(history, database),
         )
+
+
+def open_probing(settings: Settings) -> AbstractAsyncContextManager[Prober]:
+    """The prober, as the settings want it."""
+    return open_prober(timeout=settings.probe_timeout, gps=settings.metadata_gps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +212,8 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
     async with (
         open_log(settings, redis_url(settings)) as log,
         open_database(settings) as database,
-        open_prober(timeout=settings.probe_timeout) as prober,
+        open_probing(settings) as prober,
+        open_studio(settings) as studio,
         open_copying(settings) as copying,
     ):
         catalogue = Catalogue(database, log)
@@ -234,8 +243,15 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 log=log,
                 projections=WorkerProjections(Runner(log, database, discover(settings)), database),
                 registry=registry,
-                restorers=(reconciler.reappend_all, registry.restore),
-                services={Prober: prober, Histories: log, Replicas: catalogue, **copying},
+                restorers=(reconciler.reappend_all, Lineages(log, settings).reappend_all, registry.restore),
+                services={
+                    Prober: prober,
+                    Studio: studio,
+                    Histories: log,
+                    Replicas: catalogue,
+                    Publisher: Publisher(log.redis, log.keys),
+                    **copying,
+                },
                 sources=sources,
                 hosted=hosted_by_faust,
                 warnings=lambda: [

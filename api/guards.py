@@ -14,10 +14,13 @@ from streams.errors import RejectedError
 from streams.settings import Settings
 
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 """Content-Security-Policy of the page: nothing from elsewhere, nothing inline."""
+
+EXPOSED = "X-Request-ID, Retry-After, Accept-Ranges, Content-Range, Content-Length, ETag"
+"""Headers that a page of another origin may read: players need them to seek."""
 
 METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
 
@@ -85,12 +88,12 @@ def add_headers(settings: Settings) -> Callable[[web.Request, web.StreamResponse
         if "*" in origins:
             headers["Access-Control-Allow-Origin"] = "*"
         else:
-            headers["Vary"] = "Origin"
+            headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Origin")))
             origin = request.headers.get("Origin")
             if origin not in origins:
                 return
             headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
+        headers["Access-Control-Expose-Headers"] = EXPOSED
 
     return add
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
-import uuid
 
 import structlog
 from aiohttp import web
@@ -29,7 +29,7 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id (the caller's own `X-Request-ID` where it is sane) and log how it went."""
     given = request.headers.get("X-Request-ID", "")
-    request[REQUEST_ID] = request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    request[REQUEST_ID] = request_id = given if _SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
     began = time.monotonic()
     status = GONE
     draining = request.app[DRAINING]

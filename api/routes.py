@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.handlers import drive, health, intake, live, page, statuses, uploads, videos
+from api.handlers import (
+    documentation,
+    documents,
+    drive,
+    health,
+    intake,
+    live,
+    page,
+    previews,
+    renditions,
+    statuses,
+    streaming,
+    uploads,
+    videos,
+)
 from api.receiving import defer_continue
 
 
@@ -29,7 +43,23 @@ def add_routes(app: web.Application) -> None:
     add.add_get("/api/videos/{id}", videos.one)
     add.add_get("/api/videos/{id}/events", videos.events)
     add.add_post("/api/videos/{id}/drive/retry", drive.retry_drive)
+    add.add_post("/api/videos/{id}/enhance", renditions.enhance)
+    # Playing: renditions by id and range, ladders, pictures, and what is known of a video's insides
+    add.add_get("/processed_videos/{file_id}", streaming.processed_video)
+    add.add_get("/processed_videos/{file_id}/master.m3u8", streaming.hls_master)
+    add.add_get("/processed_videos/{file_id}/hls/{rendition}.m3u8", streaming.hls_playlist)
+    add.add_get("/processed_videos/{file_id}/hls/{rendition}.mp4", streaming.hls_media)
+    add.add_get("/metadata/{file_id}.json", documents.metadata)
+    add.add_get("/api/videos/{id}/poster", previews.poster)
+    add.add_get("/api/videos/{id}/sprite", previews.sprite)
+    add.add_get("/api/videos/{id}/sprite.jpg", previews.sprite)
+    add.add_get("/api/videos/{id}/thumbnails.vtt", previews.thumbnails)
     # For those who operate it
     add.add_get("/healthz", health.healthz)
     add.add_get("/readyz", health.readyz)
     add.add_get("/metrics", health.metrics)
+    # What all of these are
+    add.add_get("/openapi.json", documentation.openapi)
+    add.add_get("/docs", documentation.docs)
+    add.add_get("/docs/{name}", documentation.docs_asset)
+    add.add_get("/redoc", documentation.redoc)

@@ -1,7 +1,7 @@
 """How the work on a video stands, from whoever knows: the catalogue, the log, or what came in here just now.
 
 The catalogue follows the log some way behind, and an upload is accepted while both are down: an id that
-was just given out is never unknown.
+was just given out is never unknown, and whoever was told live that work has ended finds it so.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class Standings:
         down: DependencyDownError | None = None
         found: MediaOf | None = None
         try:
-            if (found := await self._catalogue.media(video)) is not None:
+            if (found := await self._catalogue.media(video)) is not None and _has_ended(found):
                 return found
         except DependencyDownError as error:
             down = error
         try:
-            found = media_in(await self._log.history(video), previews=self._previews)
+            found = media_in(await self._log.history(video), previews=self._previews) or found
         except LogUnavailableError:
-            if (found := self._here(video)) is None:
+            if (found := found or self._here(video)) is None:
                 raise
         except UndecodableError as error:  # it is for an upgrade to read it
             _log.error("history of a video cannot be read", video=video, error=str(error))
@@ -73,6 +73,11 @@ class Standings:
         event = stored.event
         first = Recorded(0, 0, "", type(event).__name__, video, 0, event.received_at, "upload", None, "", event)
         return media_in([first], previews=self._previews)
+
+
+def _has_ended(media: MediaOf) -> bool:
+    """Whether nothing is under way: else the log may know more by now."""
+    return all(state.status in {"completed", "failed"} for state in media.tasks.values())
 
 
 STANDINGS = web.AppKey("standings", Standings)

@@ -46,7 +46,7 @@ async def drive(recorded: Recorded[Any], context: Context) -> AsyncIterator[Even
     histories = context.service(Histories)  # type: ignore[type-abstract]
     facts = fold(await histories.history(recorded.subject))
     revision = getattr(recorded.event, "revision", facts.revision)  # a file that is back says none
-    if not wanted(facts, revision):
+    if not wanted(facts, revision) or (facts.door == "rendition" and not context.settings.replicate_renditions):
         return
     begun = facts.drive_copy() is not None
     try:

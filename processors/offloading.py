@@ -229,7 +229,9 @@ class Offloader:
 
     def _base(self, facts: Copies) -> Path:
         """The folder that a file must lie in to be ours."""
-        return Path(facts.root) if facts.door == "watch" and facts.root else self._settings.uploads
+        if facts.door == "watch" and facts.root:
+            return Path(facts.root)
+        return self._settings.home_of(facts.door or "upload") or self._settings.uploads
 
     async def _verify(self, facts: Copies, *, write: bool) -> None:
         """Ask every configured place for its copy. Raises KeptError, ConflictError, TransientError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -177,7 +177,7 @@ class Previews:
 class Studio(Protocol):
     """Works on pictures in processes of its own, which hostile files may crash, stall or fill."""
 
-    def enhance(self, job: EnhanceJob) -> AsyncIterator[Planned | Advanced | Made | MediaFailure]:
+    def enhance(self, job: EnhanceJob) -> AsyncGenerator[Planned | Advanced | Made | MediaFailure]:
         """Make a rendition. Ends with Made or MediaFailure; never raises for what the file is or does.
 
         Leave it early by closing it: the process is ended, what it has written so far stays.

@@ -20,6 +20,7 @@ from processors.adopting import Adopter
 from processors.storage.files import digest_of, is_held, sweep
 from processors.storage.offloads import Offload
 from processors.storage.receiving import INCOMING, temporary_path
+from processors.storage.renditions import Renditions
 from processors.storage.sidecars import Sidecar, Sidecars
 from processors.storage.threads import in_thread
 from streams.background import stop_if_cancelled
@@ -55,7 +56,7 @@ class Reconciler:
 
     def __init__(self, log: Log, settings: Settings, *, look: float = LOOK, survey: float = SURVEY) -> None:
         self._log, self._folder = log, settings.uploads
-        self._sidecars = Sidecars(settings.sidecars)
+        self._sidecars, self._renditions = Sidecars(settings.sidecars), Renditions(settings)
         self._adopter = Adopter(settings.uploads, self._sidecars, settings.watch_extensions, settings.watch_still_after)
         self._look, self._survey = look, survey
 
@@ -87,6 +88,8 @@ class Reconciler:
         """Clear up after dead processes and adopt unexplained files; returns how many were adopted."""
         for path in await in_thread(sweep, self._folder / INCOMING, now=time.time()):
             _log.warning("removed what a dead process had half received", path=str(path))
+        for path in await in_thread(self._renditions.sweep, time.time()):
+            _log.warning("removed what a dead process had half made", path=str(path))
         await in_thread(self._sidecars.sweep, time.time())
         unexplained = await in_thread(self._adopter.unexplained)
         if unexplained and await self._mend():

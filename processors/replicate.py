@@ -76,6 +76,8 @@ async def replicate(recorded: Recorded[Any], context: Context) -> AsyncIterator[
             await _remove_objects(store, stream.id)
     if facts.path is None or facts.state != "present" or is_complete(facts, store.label):
         return
+    if facts.door == "rendition" and not context.settings.replicate_renditions:
+        return
     if getattr(recorded.event, "revision", facts.revision) < facts.revision:
         return
     async with AsyncExitStack() as stack:

@@ -67,9 +67,10 @@ def home_of(facts: Copies, settings: Settings) -> Path:
             409, f"{shown} is a watched original: nothing is ever written into a watched folder. Say where: -o FILE."
         )
     home = Path(facts.path)
-    if facts.door == "upload" and os.path.realpath(home.parent) != os.path.realpath(settings.uploads):
+    ours = settings.home_of(facts.door)
+    if ours is not None and os.path.realpath(home.parent) != os.path.realpath(ours):
         raise RejectedError(
-            409, f"It lay in {shown}, and these settings have their uploads in {settings.uploads}. Say where: -o FILE."
+            409, f"It lay in {shown}, and these settings have such files in {ours}. Say where: -o FILE."
         )
     return home
 

@@ -10,15 +10,21 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Text
 
 from projections import tables
+from projections.metadata_facts import NOTHING, facts_in
 from projections.projection import RowFold
 from streams.codec import Recorded
 from streams.events import (
     DriveUploadCompleted,
+    EnhancementCompleted,
+    EnhancementFailed,
     EntryParked,
     FileMoved,
     FileRemoved,
     FileReturned,
     FileSettled,
+    PreviewsFailed,
+    PreviewsMade,
+    RenditionStored,
     ReplicationCompleted,
     RowAdopted,
     VideoOffloaded,
@@ -73,10 +79,28 @@ catalogue = tables.table(
     Column("container", String(255)),
     Column("frame_rate", tables.real()),
     Column("bit_rate", BigInteger),
+    # of the metadata document: what is searched for
+    Column("title", tables.name()),
+    # when it was recorded, as the file says it
+    Column("recorded", String(64)),
+    Column("profile", String(64)),
+    Column("pixel_format", String(64)),
+    # degrees clockwise
+    Column("rotation", Integer),
+    Column("hdr", Boolean),
+    Column("channels", Integer),
+    # what people wrote into the file, in lower case
+    Column("words", Text),
     Column("probe_error", Text),
     # `<group>: <reason>`, a line for each processor that has given up on it
     Column("parked", Text),
     Column("client_id", Text),
+    # whether there are pictures of the current content
+    Column("poster", Boolean, nullable=False),
+    # the newest rendition of the current content that is one file
+    Column("playable", tables.identifier()),
+    # of a rendition: the video that it was made of
+    Column("rendition_of", tables.identifier()),
     Column("updated", tables.moment(), nullable=False),
     Index("ix_catalogue_created", "created", "id"),
     Index("ix_catalogue_size", "size", "id"),
@@ -87,14 +111,14 @@ catalogue = tables.table(
 )
 
 _EPOCH = tables.utc(datetime(1970, 1, 1, tzinfo=UTC))
-_EMPTY: Row = {column.name: None for column in catalogue.columns}
+_EMPTY: Row = {**{column.name: None for column in catalogue.columns}, "poster": False}
 
 
 class CatalogueProjection(RowFold):
     """Folds everything that happens to a video into its row."""
 
     name = "catalogue"
-    version = 2
+    version = 3
     tables = (catalogue,)
 
     def wants(self, recorded: Recorded[Any]) -> bool:
@@ -133,6 +157,7 @@ def _stored(row: Row | None, recorded: Recorded[VideoStored]) -> Row:
         "adopted": event.adopted,
         "damaged": event.damaged,
         "client_id": event.client_id,
+        "rendition_of": event.rendition_of,
     }
 
 
@@ -223,6 +248,9 @@ def _probed(row: Row | None, recorded: Recorded[VideoProbed]) -> Row:
         "audio_codec": event.audio_codec and event.audio_codec[:64],
         "frame_rate": event.frame_rate,
         "bit_rate": event.bit_rate,
+        **facts_in(event.metadata),
+        # Of an upload that was known when it came in.
+        "damaged": row["damaged"] or event.damaged,
         "probe_error": None,
         "parked": _unparked(row, "probe"),
     }
@@ -248,6 +276,24 @@ def _on_drive(row: Row | None, recorded: Recorded[DriveUploadCompleted]) -> Row:
     return {"parked": _unparked(row, "drive")}
 
 
+def _enhanced(row: Row | None, _: Recorded[EnhancementCompleted | EnhancementFailed]) -> Row:
+    return {"parked": _unparked(row, "enhance")}
+
+
+def _rendered(row: Row | None, recorded: Recorded[RenditionStored]) -> Row:
+    event = recorded.event
+    if row is None or event.revision != row["revision"] or event.kind != "progressive":
+        return {}
+    return {"playable": event.rendition}
+
+
+def _previewed(row: Row | None, recorded: Recorded[PreviewsMade | PreviewsFailed]) -> Row:
+    event = recorded.event
+    if row is None or event.revision != row["revision"]:
+        return {}
+    return {"poster": isinstance(event, PreviewsMade), "parked": _unparked(row, "previews")}
+
+
 def _parked(row: Row | None, recorded: Recorded[EntryParked]) -> Row:
     event = recorded.event
     others = _unparked(row, event.group)
@@ -263,8 +309,10 @@ def _unparked(row: Row | None, group: str) -> str | None:
     return "\n".join(lines) or None
 
 
-_UNREAD: Row = dict.fromkeys(
+_UNREAD: Row = {"poster": False, **NOTHING} | dict.fromkeys(
     (
+        "playable",
+        "damaged",
         "sha256",
         "duration",
         "width",
@@ -291,6 +339,11 @@ _CHANGES: dict[type[Any], Callable[[Row | None, Recorded[Any]], Row]] = {
     EntryParked: _parked,
     ReplicationCompleted: _replicated,
     DriveUploadCompleted: _on_drive,
+    EnhancementCompleted: _enhanced,
+    EnhancementFailed: _enhanced,
+    RenditionStored: _rendered,
+    PreviewsMade: _previewed,
+    PreviewsFailed: _previewed,
     VideoOffloaded: _offloaded,
     VideoRestored: _restored,
 }

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Select, and_, func, literal, or_, select, union_all
+from sqlalchemy import Select, and_, false, func, literal, or_, select, true, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from projections import checkpoints, media_queries, tables
@@ -48,9 +48,10 @@ class Filters:
     """What a list is narrowed to; None: no matter."""
 
     door: str | None = None
+    """None: every one but `rendition`."""
     state: str | None = None
     text: str | None = None
-    """Part of the file name."""
+    """Part of the file name, or of what people wrote into the file."""
     codec: str | None = None
     """Of picture or sound."""
     replica: str | None = None
@@ -60,6 +61,15 @@ class Filters:
     min_size: int | None = None
     """Bytes."""
     max_size: int | None = None
+    min_height: int | None = None
+    """Rows of the picture."""
+    max_height: int | None = None
+    min_duration: float | None = None
+    """Seconds."""
+    max_duration: float | None = None
+    hdr: bool | None = None
+    playable: bool | None = None
+    """Whether there is a rendition of the current content that every browser plays."""
     created_from: datetime | None = None
     created_before: datetime | None = None
 
@@ -145,7 +155,7 @@ class Catalogue:
         query = (
             select(catalogue, _duplicate_of())
             .join(named, named.c.id == catalogue.c.id)
-            .where(catalogue.c.state == "present", *([catalogue.c.door == door] if door else []))
+            .where(catalogue.c.state == "present", _behind(catalogue.c.door, door))
             .order_by(named.c.rank, (catalogue.c.door != "upload"), catalogue.c.created, catalogue.c.id)
             .limit(1)
         )
@@ -166,9 +176,7 @@ class Catalogue:
 
     async def totals(self, door: str | None = "upload", *, state: str = "present") -> Totals:
         """How much lies there (or is `offloaded`, …), of one door or of all. One indexed look at the statistics."""
-        conditions = [storage_stats.c.state == state]
-        if door is not None:
-            conditions.append(storage_stats.c.door == door)
+        conditions = [storage_stats.c.state == state, _behind(storage_stats.c.door, door)]
         query = select(func.sum(storage_stats.c.videos), func.sum(storage_stats.c.bytes)).where(*conditions)
         async with self._database.reading() as conn:
             count, size = (await conn.execute(query)).one()
@@ -308,12 +316,14 @@ def _duplicate_of() -> Any:
 def _conditions(filters: Filters) -> Sequence[Any]:
     c = catalogue.c
     conditions: list[Any] = []
-    if filters.door is not None:
-        conditions.append(c.door == filters.door)
+    conditions.append(_behind(c.door, filters.door))
     if filters.state is not None:
         conditions.append(c.state == filters.state)
     if filters.text is not None:
-        conditions.append(func.lower(c.filename).contains(filters.text.lower(), autoescape=True))
+        part = filters.text.lower()
+        conditions.append(
+            or_(func.lower(c.filename).contains(part, autoescape=True), c.words.contains(part, autoescape=True))
+        )
     if filters.codec is not None:
         conditions.append(or_(c.video_codec == filters.codec, c.audio_codec == filters.codec))
     conditions += narrowed(filters.replica, filters.copied)
@@ -321,11 +331,26 @@ def _conditions(filters: Filters) -> Sequence[Any]:
         conditions.append(c.size >= filters.min_size)
     if filters.max_size is not None:
         conditions.append(c.size <= filters.max_size)
+    for column, least, most in (
+        (c.height, filters.min_height, filters.max_height),
+        (c.duration, filters.min_duration, filters.max_duration),
+    ):
+        conditions += [column >= least] if least is not None else []
+        conditions += [column <= most] if most is not None else []
+    if filters.hdr is not None:
+        conditions.append(c.hdr.is_(true()) if filters.hdr else or_(c.hdr.is_(None), c.hdr.is_(false())))
+    if filters.playable is not None:
+        conditions.append(c.playable.is_not(None) if filters.playable else c.playable.is_(None))
     if filters.created_from is not None:
         conditions.append(c.created >= tables.utc(filters.created_from))
     if filters.created_before is not None:
         conditions.append(c.created < tables.utc(filters.created_before))
     return conditions
+
+
+def _behind(column: Any, door: str | None) -> Any:
+    """Of one door; None: of every door through which videos come in. Renditions are there when they are asked for."""
+    return column != "rendition" if door is None else column == door
 
 
 async def _one(conn: AsyncConnection, query: Select[Any]) -> Video | None:

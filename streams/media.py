@@ -97,3 +97,8 @@ class MediaOf:
             if one.kind == "hls":
                 rungs.setdefault(one.height, one)
         return tuple(rungs[height] for height in sorted(rungs, reverse=True))
+
+
+def metadata_document(video: str, filename: str, revision: int, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What `<video id>.json` holds, on disk and as the API shows it."""
+    return {"file_id": video, "filename": filename, "revision": revision, **metadata}

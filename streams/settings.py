@@ -390,6 +390,10 @@ class Settings(BaseSettings):
         """Where stored uploads lie."""
         return self.upload_dir or self.data / "uploaded_videos"
 
+    def home_of(self, door: Door) -> Path | None:
+        """The folder of ours in which files of a door lie; None where there is no one folder."""
+        return {"upload": self.uploads, "rendition": self.processed}.get(door)
+
     @cached_property
     def logs(self) -> Path:
         """Where `video_uploads.log` lies."""

@@ -14,8 +14,10 @@ from aiohttp import web
 from api.formats import json_answer
 from api.live import LIVE
 from api.metrics import METRICS
-from api.readiness import READINESS
+from api.openapi.describing import Answer, documented
+from api.readiness import READINESS, Report
 from api.services import SERVICES
+from api.shapes import Alive
 from processors.diskspace import folders_of
 from processors.storage.disk import space
 from streams.errors import DependencyDownError, LogUnavailableError
@@ -25,19 +27,29 @@ SCRAPE_WITHIN = 3.0
 """Seconds that figures from outside may take; the rest is told all the same."""
 
 
+@documented("Operation", {200: Answer("It is.", Alive)})
 async def healthz(_: web.Request) -> web.Response:
     """The process is alive; nothing else is asked."""
-    return json_answer({"alive": True, "pid": os.getpid()})
+    alive: Alive = {"alive": True, "pid": os.getpid()}
+    return json_answer(alive)
 
 
+@documented(
+    "Operation",
+    {
+        200: Answer("Everything works.", Report),
+        503: Answer("Something does not; `problems` says what.", Report),
+    },
+)
 async def readyz(request: web.Request) -> web.Response:
-    """200 when everything works, else 503; problems and warnings are named in words."""
+    """Whether everything works. Problems and warnings are named in words, and each worker gives its account."""
     report = await request.app[READINESS].report()
     return json_answer(asdict(report), status=200 if report.ready else 503)
 
 
+@documented("Operation", {200: Answer("The figures.", media=("text/plain",))})
 async def metrics(request: web.Request) -> web.Response:
-    """Prometheus' text format. What cannot be asked just now keeps its last value."""
+    """Figures in Prometheus' text format. What cannot be asked just now keeps its last value."""
     figures, services = request.app[METRICS], request.app[SERVICES]
     figures.websockets.set(request.app[LIVE].listeners)
 

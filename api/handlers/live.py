@@ -14,7 +14,8 @@ from api.formats import refusal
 from api.guards import check_origin
 from api.listeners import Listener
 from api.live import LIVE
-from api.parameters import Parameters
+from api.openapi.describing import Answer, documented
+from api.parameters import Choice, Parameters
 from api.services import SERVICES
 from processors.uploads import check_client
 
@@ -37,15 +38,29 @@ _REASONS: dict[int, bytes] = {
 }
 
 
-async def watch(request: web.Request) -> web.StreamResponse:
-    """First how the client's files stand, then each change; `?all=1`: everyone's files.
+ALL = Choice("all", "`1`: what happens to everyone's files.", ("0", "1"), "0")
 
-    Messages are JSON: `type` (`status` or `progress`), `file_id`, `task`, `status`, `progress`, `message`,
-    `time` and more. What a client says is overlooked, but `ping` is answered with `{"type": "pong"}`.
+
+@documented(
+    "Media",
+    {101: Answer("The connection is a WebSocket from here on.")},
+    refuses=(400, 403, 426),
+    path={"client_id": "What was given with the uploads."},
+    query=(ALL,),
+    websocket=True,
+)
+async def watch(request: web.Request) -> web.StreamResponse:
+    """A WebSocket: first how the client's files stand, then each change.
+
+    Messages are JSON: `type` (`status` or `progress`), `file_id`, `filename`, `task` (`video-enhancement`,
+    `metadata-extraction`, `previews`), `status` (`queued`, `processing`, `completed`, `failed`), `progress`
+    (percent), `message`, `error` and `time`. A slow reader loses messages of type `progress`, never any of type
+    `status`. What a client says is overlooked, but `ping` is answered with `{"type": "pong"}`. Pages from
+    elsewhere are refused (SPOOLHOUSE_WS_ORIGINS).
     """
     client_id = request.match_info["client_id"]
     check_client(client_id)
-    everyone = Parameters(request.query, {"all"}).choice("all", ("0", "1"), "0") == "1"
+    everyone = Parameters(request.query, (ALL,))[ALL] == "1"
     check_origin(request, request.app[SERVICES].settings.ws_origins)
     # Compressing short messages costs each connection 300 KB and saves nothing.
     ws = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=MAX_INCOMING, timeout=CLOSE_WITHIN, compress=False)

@@ -1,4 +1,4 @@
-"""The web page: three files, nothing from elsewhere."""
+"""The web page: a few files, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -9,21 +9,37 @@ from importlib.resources import files
 from aiohttp import web
 
 from api.guards import PAGE_POLICY
+from api.openapi.describing import Answer, documented
 from streams.errors import NotFoundError
 
 _TYPES = {
     "index.html": "text/html",
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "player.js": "text/javascript",
+    "work.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 
 
+@documented(
+    "Page",
+    {200: Answer("The page.", media=("text/html",)), 304: Answer("Unchanged since the ETag in `If-None-Match`.")},
+)
 async def index(request: web.Request) -> web.Response:
     """The page itself."""
     return _answer(request, "index.html")
 
 
+@documented(
+    "Page",
+    {
+        200: Answer("The file.", media=("text/html", "text/css", "text/javascript", "image/svg+xml")),
+        304: Answer("Unchanged since the ETag in `If-None-Match`."),
+    },
+    refuses=(404,),
+    path={"name": "`page.css`, `page.js`, `icon.svg` or `index.html`."},
+)
 async def static(request: web.Request) -> web.Response:
     """What the page needs."""
     return _answer(request, request.match_info["name"])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from aiohttp import web
 
 from api.formats import json_answer
+from api.media_shapes import TaskStatus
+from api.openapi.describing import Answer, documented
+from api.openapi.examples import VIDEO_ID
 from api.percentages import PERCENTAGES
 from api.standings import STANDINGS
 from streams.errors import NotFoundError
-from streams.media import MediaOf, Task
+from streams.media import Task
 
 RESULTS: Mapping[Task, str] = {
     "video-enhancement": "/processed_videos/{}",
@@ -27,13 +29,38 @@ _NOT_ASKED = {
 }
 
 
+FILE_ID = {"file_id": "What the upload was given."}
+
+ENHANCING: TaskStatus = {
+    "file_id": VIDEO_ID,
+    "filename": "clip.mp4",
+    "task": "video-enhancement",
+    "status": "processing",
+    "progress": 42.5,
+    "message": "encoding",
+    "error": None,
+    "time": "2024-11-12T14:30:58.120+01:00",
+    "result": None,
+}
+EXTRACTED: TaskStatus = {
+    **ENHANCING,
+    "task": "metadata-extraction",
+    "status": "completed",
+    "progress": 100.0,
+    "message": "done",
+    "result": f"/metadata/{VIDEO_ID}.json",
+}
+
+
+@documented("Media", {200: Answer("How it stands.", TaskStatus, example=ENHANCING)}, refuses=(404, 503), path=FILE_ID)
 async def enhancement(request: web.Request) -> web.Response:
-    """`GET /internal/video-enhancement-status/{file_id}`."""
+    """`GET /internal/video-enhancement-status/{file_id}`: how far the enhancement of a video is."""
     return await _answer(request, "video-enhancement")
 
 
+@documented("Media", {200: Answer("How it stands.", TaskStatus, example=EXTRACTED)}, refuses=(404, 503), path=FILE_ID)
 async def extraction(request: web.Request) -> web.Response:
-    """`GET /internal/metadata-extraction-status/{file_id}`."""
+    """`GET /internal/metadata-extraction-status/{file_id}`: how far reading a video's metadata is."""
     return await _answer(request, "metadata-extraction")
 
 
@@ -43,20 +70,21 @@ async def _answer(request: web.Request, task: Task) -> web.Response:
     media = await request.app[STANDINGS].of(file_id)
     if media is None:
         raise NotFoundError(f"There is no file {file_id[:100]!r}.")
-    return json_answer({"file_id": file_id, "filename": media.filename, "task": task, **_stands(request, media, task)})
-
-
-def _stands(request: web.Request, media: MediaOf, task: Task) -> dict[str, Any]:
     state = media.tasks.get(task)
-    if state is None:
-        message = _NOT_ASKED[task].format(media.video)
-        return {"status": "none", "progress": 0, "message": message, "error": None, "time": None, "result": None}
-    shown = request.app[PERCENTAGES].shown(media.video, state)
-    return {
-        "status": shown.status,
-        "progress": shown.percent,
-        "message": shown.message,
-        "error": state.error if shown.status != "processing" else None,
-        "time": state.at.astimezone().isoformat(timespec="milliseconds"),
-        "result": RESULTS[task].format(media.video) if shown.status == "completed" else None,
+    shown = None if state is None else request.app[PERCENTAGES].shown(media.video, state)
+    told: TaskStatus = {
+        "file_id": file_id,
+        "filename": media.filename,
+        "task": task,
+        "status": "none" if shown is None else shown.status,
+        "progress": 0 if shown is None else shown.percent,
+        "message": _NOT_ASKED[task].format(media.video) if shown is None else shown.message,
+        "error": None,
+        "time": None if state is None else state.at.astimezone().isoformat(timespec="milliseconds"),
+        "result": None,
     }
+    if state is not None and told["status"] != "processing":
+        told["error"] = state.error
+    if told["status"] == "completed":
+        told["result"] = RESULTS[task].format(media.video)
+    return json_answer(told)

@@ -9,8 +9,22 @@ import structlog
 from aiohttp import web
 
 from api.formats import gigabytes, json_answer, json_bytes, local, megabytes
-from api.parameters import Parameters
+from api.openapi.describing import Answer, documented
+from api.openapi.examples import VIDEO
+from api.parameters import Choice, Integer, Parameters, Text, Time
 from api.services import SERVICES
+from api.shapes import (
+    Happening,
+    History,
+    OneFile,
+    OneVideo,
+    ShownCopy,
+    ShownVideo,
+    StorageStats,
+    StoredFile,
+    StoredFiles,
+    Videos,
+)
 from projections.copy_queries import Copy
 from projections.queries import Filters, Sort, Video
 from streams.errors import NotFoundError
@@ -18,131 +32,199 @@ from streams.paths import unescape_path
 
 _log = structlog.get_logger(__name__)
 
-DOORS = ("upload", "watch", "download", "all")
+DOORS = ("upload", "watch", "download", "rendition", "all")
 STATES = ("present", "offloaded", "removed", "adopted", "all")
 REPLICAS = ("s3", "drive", "any")
-COPIED = {"yes": True, "no": False, "any": None}
+YES_NO = {"yes": True, "no": False, "any": None}
 SORTS: tuple[Sort, ...] = ("created", "filename", "size", "duration")
 
-_SEARCHED = {
-    *("door", "state", "q", "codec", "replica", "copied", "min_size", "max_size", "from", "before"),
-    *("sort", "order", "limit", "cursor"),
-}
+ID = {"id": "The video's id."}
+
+UPLOADS_UNLESS = Choice("door", "Only what came in by this one; `all`: by any.", DOORS, "upload")
+LIST_LIMIT = Integer("limit", "So many at the most, with a `next` for the following ones.", 1, 1000)
+CURSOR = Text("cursor", "`next` of the page before.", opaque=True)
+
+DOOR = Choice("door", "Only what came in by this one.", DOORS, "all")
+STATE = Choice("state", "Only what is in this state.", STATES, "all")
+NAME_PART = Text("q", "Part of the file's name, or of a title, tag or chapter in it, in any letter case.")
+CODEC = Text("codec", "Codec of picture or sound, e.g. `h264`.")
+REPLICA = Choice(
+    "replica", "Only what has a copy in this place; with `copied=no`: what has no whole one.", REPLICAS, "any"
+)
+IS_COPIED = Choice("copied", "Whether there is a whole copy of the present content there.", tuple(YES_NO), "any")
+MIN_SIZE = Integer("min_size", "Bytes, at least.", 0, 2**62)
+MAX_SIZE = Integer("max_size", "Bytes, at the most.", 0, 2**62)
+MIN_HEIGHT = Integer("min_height", "Rows of the picture, at least: 1080 for full HD.", 0, 2**31)
+MAX_HEIGHT = Integer("max_height", "Rows of the picture, at the most.", 0, 2**31)
+MIN_DURATION = Integer("min_duration", "Seconds, at least.", 0, 2**31)
+MAX_DURATION = Integer("max_duration", "Seconds, at the most.", 0, 2**31)
+HDR = Choice("hdr", "Whether it is in a high dynamic range.", tuple(YES_NO), "any")
+PLAYABLE = Choice(
+    "playable", "Whether there is a rendition of the present content that every browser plays.", tuple(YES_NO), "any"
+)
+FROM = Time("from", "Came in at this time or later.")
+BEFORE = Time("before", "Came in earlier than this.")
+SORT = Choice("sort", "What it is sorted by.", SORTS, "created")
+ORDER = Choice("order", "Up or down.", ("asc", "desc"), "desc")
+LIMIT = Integer("limit", "So many at the most.", 1, 500, 50)
+
+SEARCHED = (
+    *(DOOR, STATE, NAME_PART, CODEC, REPLICA, IS_COPIED, MIN_SIZE, MAX_SIZE, FROM, BEFORE),
+    *(MIN_HEIGHT, MAX_HEIGHT, MIN_DURATION, MAX_DURATION, HDR, PLAYABLE),
+    *(SORT, ORDER, LIMIT, CURSOR),
+)
+
+AFTER = Integer("after", "Only what came after this version of the video.", 0, 2**62)
+EVENTS_LIMIT = Integer("limit", "So many at the most.", 1, 10_000)
 
 CHUNK = 64 * 1024
 """Bytes of a streamed list that are sent at once."""
 
 
+@documented(
+    "Uploads",
+    {200: Answer("The list.", StoredFiles)},
+    refuses=(503,),
+    query=(UPLOADS_UNLESS, LIST_LIMIT, CURSOR),
+)
 async def list_uploads(request: web.Request) -> web.StreamResponse:
-    """`GET /api/videos/list?door=&limit=&cursor=`: what lies there, oldest first; all of it without a limit."""
-    catalogue, asked = request.app[SERVICES].catalogue, Parameters(request.query, {"door", "limit", "cursor"})
-    door = _door(asked, "upload")
-    limit, cursor = asked.integer("limit", 1, 1000), asked.text("cursor")
+    """`GET /api/videos/list?door=&limit=&cursor=`: what lies there, oldest first. All of it without a limit."""
+    catalogue = request.app[SERVICES].catalogue
+    asked = Parameters(request.query, (UPLOADS_UNLESS, LIST_LIMIT, CURSOR))
+    door = _or_none(asked[UPLOADS_UNLESS], "all")
+    limit, cursor = asked[LIST_LIMIT], asked[CURSOR]
     if limit is None and cursor is None:
         return await _stream(request, catalogue.files(door))
     page = await catalogue.list(
         Filters(door=door, state="present"), descending=False, cursor=cursor, limit=limit or 100
     )
     total = sum(video["size"] or 0 for video in page.videos)
-    return json_answer(
-        {
-            "success": True,
-            "videos": [_as_file(video) for video in page.videos],
-            "count": len(page.videos),
-            "total_size_mb": megabytes(total),
-            "next": page.cursor,
-        }
-    )
+    told: StoredFiles = {
+        "success": True,
+        "videos": [_as_file(video) for video in page.videos],
+        "count": len(page.videos),
+        "total_size_mb": megabytes(total),
+        "next": page.cursor,
+    }
+    return json_answer(told)
 
 
+@documented("Uploads", {200: Answer("The figures.", StorageStats)}, refuses=(503,), query=(UPLOADS_UNLESS,))
 async def storage_stats(request: web.Request) -> web.Response:
     """`GET /api/videos/storage-stats?door=`: how many and how much."""
-    services, asked = request.app[SERVICES], Parameters(request.query, {"door"})
-    totals = await services.catalogue.totals(_door(asked, "upload"))
-    return json_answer(
-        {
-            "success": True,
-            "video_count": totals.count,
-            "total_size_bytes": totals.size,
-            "total_size_mb": megabytes(totals.size),
-            "total_size_gb": gigabytes(totals.size),
-            "storage_path": str(services.settings.uploads),
-        }
-    )
+    services, asked = request.app[SERVICES], Parameters(request.query, (UPLOADS_UNLESS,))
+    totals = await services.catalogue.totals(_or_none(asked[UPLOADS_UNLESS], "all"))
+    told: StorageStats = {
+        "success": True,
+        "video_count": totals.count,
+        "total_size_bytes": totals.size,
+        "total_size_mb": megabytes(totals.size),
+        "total_size_gb": gigabytes(totals.size),
+        "storage_path": str(services.settings.uploads),
+    }
+    return json_answer(told)
 
 
+@documented(
+    "Uploads",
+    {200: Answer("The file.", OneFile)},
+    refuses=(404, 503),
+    path={"filename": "As in the list; slashes of a path below a watched root stay as they are."},
+    query=(UPLOADS_UNLESS,),
+)
 async def video_info(request: web.Request) -> web.Response:
     """`GET /api/video-info/<filename>?door=`: one file by its name (a watched one: its path below the root)."""
-    asked = Parameters(request.query, {"door"})
+    asked = Parameters(request.query, (UPLOADS_UNLESS,))
     name = request.match_info["filename"]
     # Lists show what is not UTF-8 escaped, and so it is asked for; queries want it as `os` gives it.
-    video = await request.app[SERVICES].catalogue.by_filename(unescape_path(name), door=_door(asked, "upload"))
+    door = _or_none(asked[UPLOADS_UNLESS], "all")
+    video = await request.app[SERVICES].catalogue.by_filename(unescape_path(name), door=door)
     if video is None:
         raise NotFoundError(f"There is no video {name!r}.")
-    return json_answer({"success": True, **_as_file(video), "id": video["id"]})
+    told: OneFile = {"success": True, **_as_file(video), "id": video["id"]}
+    return json_answer(told)
 
 
+@documented(
+    "Catalogue",
+    {200: Answer("A page.", Videos, example={"success": True, "videos": [VIDEO], "count": 1, "next": None})},
+    refuses=(503,),
+    query=SEARCHED,
+)
 async def search(request: web.Request) -> web.Response:
     """`GET /api/videos`: the catalogue of every door, filtered, sorted, page by page.
 
     `?replica=s3&copied=no`: what has no whole copy there yet.
     """
-    asked = Parameters(request.query, _SEARCHED)
-    state, replica = asked.choice("state", STATES, "all"), asked.choice("replica", REPLICAS, "any")
+    asked = Parameters(request.query, SEARCHED)
     page = await request.app[SERVICES].catalogue.list(
         Filters(
-            door=_door(asked, "all"),
-            state=None if state == "all" else state,
-            text=asked.text("q"),
-            codec=asked.text("codec"),
-            replica=None if replica == "any" else replica,
-            copied=COPIED[asked.choice("copied", list(COPIED), "any")],
-            min_size=asked.integer("min_size", 0, 2**62),
-            max_size=asked.integer("max_size", 0, 2**62),
-            created_from=asked.time("from"),
-            created_before=asked.time("before"),
+            door=_or_none(asked[DOOR], "all"),
+            state=_or_none(asked[STATE], "all"),
+            text=asked[NAME_PART],
+            codec=asked[CODEC],
+            replica=_or_none(asked[REPLICA], "any"),
+            copied=YES_NO[asked[IS_COPIED]],
+            min_size=asked[MIN_SIZE],
+            max_size=asked[MAX_SIZE],
+            min_height=asked[MIN_HEIGHT],
+            max_height=asked[MAX_HEIGHT],
+            min_duration=asked[MIN_DURATION],
+            max_duration=asked[MAX_DURATION],
+            hdr=YES_NO[asked[HDR]],
+            playable=YES_NO[asked[PLAYABLE]],
+            created_from=asked[FROM],
+            created_before=asked[BEFORE],
         ),
-        sort=asked.choice("sort", SORTS, "created"),
-        descending=asked.choice("order", ("asc", "desc"), "desc") == "desc",
-        cursor=asked.text("cursor"),
-        limit=asked.integer("limit", 1, 500) or 50,
+        sort=asked[SORT],
+        descending=asked[ORDER] == "desc",
+        cursor=asked[CURSOR],
+        limit=asked[LIMIT] or 50,
     )
-    return json_answer(
-        {
-            "success": True,
-            "videos": [as_video(video) for video in page.videos],
-            "count": len(page.videos),
-            "next": page.cursor,
-        }
-    )
+    told: Videos = {
+        "success": True,
+        "videos": [as_video(video) for video in page.videos],
+        "count": len(page.videos),
+        "next": page.cursor,
+    }
+    return json_answer(told)
 
 
+@documented(
+    "Catalogue",
+    {200: Answer("The video.", OneVideo, example={"success": True, **VIDEO})},
+    refuses=(404, 503),
+    path=ID,
+)
 async def one(request: web.Request) -> web.Response:
     """`GET /api/videos/<id>`: all that is known of one video."""
     video = await request.app[SERVICES].catalogue.get(request.match_info["id"])
     if video is None:
         raise _unknown(request)
-    return json_answer({"success": True, **as_video(video)})
+    told: OneVideo = {"success": True, **as_video(video)}
+    return json_answer(told)
 
 
+@documented(
+    "Catalogue", {200: Answer("Its history.", History)}, refuses=(404, 503), path=ID, query=(AFTER, EVENTS_LIMIT)
+)
 async def events(request: web.Request) -> web.Response:
     """`GET /api/videos/<id>/events`: everything that happened to one video, in order, in words."""
-    services, asked = request.app[SERVICES], Parameters(request.query, {"after", "limit"})
-    after, limit = asked.integer("after", 0, 2**62) or 0, asked.integer("limit", 1, 10_000)
+    services, asked = request.app[SERVICES], Parameters(request.query, (AFTER, EVENTS_LIMIT))
+    after, limit = asked[AFTER] or 0, asked[EVENTS_LIMIT]
     found = await services.history(request.match_info["id"], after=after, limit=limit)
     if not found and not after:
         raise _unknown(request)
-    return json_answer(
-        {
-            "success": True,
-            "id": request.match_info["id"],
-            "events": [as_happening(row) for row in found],
-            "count": len(found),
-        }
-    )
+    told: History = {
+        "success": True,
+        "id": request.match_info["id"],
+        "events": [as_happening(row) for row in found],
+        "count": len(found),
+    }
+    return json_answer(told)
 
 
-def as_happening(row: dict[str, Any]) -> dict[str, Any]:
+def as_happening(row: dict[str, Any]) -> Happening:
     """A row of the timeline as the API shows it; `what` is for people, `data` for programs.
 
     Of a run of events (chunks), `data` is that of the newest, everything else that tells one event that of the first.
@@ -163,7 +245,7 @@ def as_happening(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def as_video(video: Video) -> dict[str, Any]:
+def as_video(video: Video) -> ShownVideo:
     """A row of the catalogue as the API shows it: sizes in bytes, dates in local time."""
     return {
         "id": video["id"],
@@ -198,19 +280,44 @@ def as_video(video: Video) -> dict[str, Any]:
         "probe_error": video["probe_error"],
         "parked": video["parked"],
         "duplicate_of": video["duplicate_of"],
+        "title": video["title"],
+        "recorded": video["recorded"],
+        "profile": video["profile"],
+        "pixel_format": video["pixel_format"],
+        "rotation": video["rotation"],
+        "hdr": video["hdr"],
+        "channels": video["channels"],
+        "poster": video["poster"],
+        "playable": video["playable"],
+        "rendition_of": video["rendition_of"],
         "replicas": [as_copy(copy) for copy in video["replicas"]],
     }
 
 
-def as_copy(copy: Copy) -> dict[str, Any]:
+def as_copy(copy: Copy) -> ShownCopy:
     """A copy as the API shows it: sizes in bytes, `progress` in percent, dates in local time."""
-    return {**copy, **{name: local(copy[name]) for name in ("started", "completed", "verified")}}
+    return {
+        "replica": copy["replica"],
+        "revision": copy["revision"],
+        "state": copy["state"],
+        "target": copy["target"],
+        "store": copy["store"],
+        "link": copy["link"],
+        "size": copy["size"],
+        "chunks": copy["chunks"],
+        "progress": copy["progress"],
+        "started": local(copy["started"]),
+        "completed": local(copy["completed"]),
+        "verified": local(copy["verified"]),
+        "verified_deep": copy["verified_deep"],
+        "fault": copy["fault"],
+    }
 
 
-def _as_file(video: Video) -> dict[str, Any]:
+def _as_file(video: Video) -> StoredFile:
     """The five facts of the upload service, and whether the content was there before."""
     size = video["size"] or 0
-    shown: dict[str, Any] = {
+    shown: StoredFile = {
         "filename": video["relative"] or video["stored_name"],
         "size_bytes": size,
         "size_mb": megabytes(size),
@@ -250,9 +357,8 @@ async def _stream(request: web.Request, videos: AsyncIterator[Video]) -> web.Str
     return response
 
 
-def _door(asked: Parameters, default: str) -> str | None:
-    door = asked.choice("door", DOORS, default)
-    return None if door == "all" else door
+def _or_none(choice: str, all_of_them: str) -> str | None:
+    return None if choice == all_of_them else choice
 
 
 def _unknown(request: web.Request) -> NotFoundError:

@@ -1,6 +1,9 @@
 // The page: what came in, what happened to it, and a way to add more. Everything that comes from
 // outside is put in as text (textContent), never as HTML.
 
+import { posterCell, showPlayer } from "./player.js";
+import { listen, showWork } from "./work.js";
+
 const PAGE = 50;
 const REFRESH = 3000;
 
@@ -96,6 +99,7 @@ async function refreshVideos() {
     $("rows").replaceChildren(...found.videos.map(row));
     // Where nothing is copied anywhere, a column for that says nothing.
     $("videos").classList.toggle("uncopied", !found.videos.some((video) => video.replicas.length));
+    showWork();
     if (focused) document.querySelector(`button[data-id="${CSS.escape(focused)}"]`)?.focus();
     $("empty").hidden = found.videos.length > 0;
     $("more").hidden = !found.next || shown >= 500;
@@ -108,6 +112,7 @@ async function refreshVideos() {
 function row(video) {
   const tr = document.createElement("tr");
   if (video.state === "removed") tr.className = "gone";
+  tr.append(posterCell(video));
   const copies = make("td", "", "copies");
   copies.append(...video.replicas.map(mark));
   const name = document.createElement("td");
@@ -120,6 +125,9 @@ function row(video) {
   if (video.state === "offloaded") name.append(make("span", "offloaded", "tag soft"));
   if (video.damaged || video.probe_error) name.append(make("span", "damaged", "tag"));
   if (video.duplicate_of) name.append(make("span", "duplicate", "tag"));
+  const work = make("span", "", "work");
+  work.dataset.work = video.id;
+  name.append(work);
   tr.append(
     name,
     make("td", doors[video.door] ?? video.door, "tight"),
@@ -182,6 +190,7 @@ $("state").addEventListener("click", () => {
 
 async function show(video) {
   $("details-title").textContent = video.filename;
+  showPlayer(video);
   $("facts").replaceChildren();
   $("history").replaceChildren(make("li", "Asking the log…", "hint"));
   if (!$("details").open) $("details").showModal();
@@ -218,6 +227,7 @@ async function show(video) {
   }
 }
 
+$("details").addEventListener("close", () => $("player").replaceChildren());
 $("details").addEventListener("close", () => history.replaceState(null, "", location.pathname));
 
 // A link to a video: /#<id>
@@ -327,4 +337,5 @@ async function follow() {
 }
 addEventListener("hashchange", showLinked);
 showLinked();
+listen(refreshVideos);
 follow();

@@ -19,7 +19,10 @@ from rich.table import Table
 from scripts.bench_parts.processes import quiet
 from scripts.bench_parts.rows import HEADINGS, Row, Size
 
-PARTS = ("append", "groups", "projections", "visible", "live", "upload", "scan", "watch", "replicate", "drive")
+PARTS = (
+    *("append", "groups", "projections", "visible", "live", "upload", "scan", "watch", "replicate", "drive"),
+    *("enhance",),
+)
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 
 

@@ -86,6 +86,7 @@ class World:
             "SPOOLHOUSE_REDIS_URL": redis.url,
             "SPOOLHOUSE_WORKER": "the-only-one",
             "SPOOLHOUSE_LEASE_TTL": "2",
+            "SPOOLHOUSE_ENHANCE_DOORS": "watch,upload",
         }
         self.api = Running(None, self.data, port, self.output, self.environment)  # type: ignore[arg-type]
         self.expected = 0
@@ -97,14 +98,14 @@ class World:
         assert self.api.upload(f"sent{self.expected}.mp4", self.clip.read_bytes())[0] == 200
 
     def complete(self) -> bool:
-        """Everything is listed, numbered, probed, and in the log files."""
+        """Everything is listed, numbered, probed, playable, with a poster, and in the log files."""
         videos = self.api.videos()
         lines = ""
         for path in (self.data / "logs").glob("*.log"):
             lines += path.read_text()
         return (
             len(videos) == 2 * self.expected
-            and all(video["duration"] for video in videos)
+            and all(video["duration"] and video["playable"] and video["poster"] for video in videos)
             and len(self.rows()) == self.expected
             and lines.count("Video saved locally") == self.expected
         )

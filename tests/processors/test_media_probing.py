@@ -31,7 +31,7 @@ async def prober() -> AsyncIterator[ChildProber]:
 
 def child_of(prober: ChildProber) -> int:
     """Process id of the child that rests."""
-    return prober._resting[0]._process.pid
+    return prober._pool._resting[0].pid
 
 
 async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -179,20 +179,29 @@ async def test_a_child_that_dies_costs_nothing_if_it_had_worked_before(
     assert isinstance(await prober.probe(path), Probed)
 
 
-async def test_a_file_that_kills_its_child_is_a_failed_probe(
+async def test_a_file_that_kills_its_child_is_a_failed_probe(sample_videos: list[Path]) -> None:
+    """Said how; the worker lives, and so does the next probe."""
+    async with open_prober(timeout=30, children=1, program="tests.processors.misbehaving") as prober:
+        found = await prober.probe(OsPath("segfault"))
+        assert isinstance(found, ProbeFailure)
+        assert found.kind == "crashed"
+        assert "SIGSEGV" in found.reason
+        assert isinstance(await prober.probe(OsPath(str(sample_videos[1]))), Probed)
+
+
+async def test_a_child_that_dies_before_it_begins_says_nothing_about_the_file(
     prober: ChildProber, sample_videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Said how; the worker lives."""
+    """That is our trouble: memory is short, say. Later it works again."""
     killer = tmp_path / "python"
-    killer.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    killer.write_text("#!/bin/sh\necho 'MemoryError: no room' >&2\nkill -KILL $$\n")
     killer.chmod(0o755)
     path = OsPath(str(sample_videos[1]))
     with monkeypatch.context() as patched:
         patched.setattr(sys, "executable", str(killer))
         found = await prober.probe(path)
     assert isinstance(found, ProbeFailure)
-    assert found.kind == "crashed"
-    assert "SIGSEGV" in found.reason
+    assert (found.kind, "SIGKILL" in found.reason) == ("unavailable", True)
     assert isinstance(await prober.probe(path), Probed)
 
 
@@ -236,20 +245,20 @@ async def test_a_caller_who_gives_up_does_not_mix_up_answers(prober: ChildProber
 async def test_children_are_replaced_after_their_jobs_and_stopped_when_idle(sample_videos: list[Path]) -> None:
     """Nothing runs while nothing is asked."""
     path = OsPath(str(sample_videos[1]))
-    prober = ChildProber(timeout=30, children=1, idle=0.05, jobs=2)
-    await prober.probe(path)
-    first = child_of(prober)
-    await until(lambda: not alive(first))
-    assert prober._resting == []
-    prober._idle = 60
-    await prober.probe(path)
-    second = child_of(prober)
-    await prober.probe(path)
-    await until(lambda: not alive(second))
-    assert prober._resting == []
-    await prober.close()
+    async with open_prober(timeout=30, children=1, idle=0.05, jobs=2) as prober:
+        await prober.probe(path)
+        first = child_of(prober)
+        await until(lambda: not alive(first))
+        assert prober._pool._resting == []
+        prober._pool._idle = 60
+        await prober.probe(path)
+        second = child_of(prober)
+        await prober.probe(path)
+        await until(lambda: not alive(second))
+        assert prober._pool._resting == []
     found = await prober.probe(path)
     assert isinstance(found, ProbeFailure)
+    assert found.kind == "unavailable"
 
 
 async def test_no_more_children_than_allowed(sample_videos: list[Path]) -> None:
@@ -257,19 +266,19 @@ async def test_no_more_children_than_allowed(sample_videos: list[Path]) -> None:
     async with open_prober(timeout=30, children=2) as prober:
         found = await asyncio.gather(*(prober.probe(OsPath(str(sample_videos[1]))) for _ in range(10)))
         assert all(isinstance(one, Probed) for one in found)
-        assert len(prober._resting) <= 2
+        assert len(prober._pool._resting) <= 2
 
 
 async def test_a_child_never_outlives_the_worker(sample_videos: list[Path]) -> None:
     """A kill -9 of the worker ends it."""
     program = (
         "import asyncio, sys\n"
-        "from processors.media.probing import ChildProber\n"
+        "from processors.media.probing import open_prober\n"
         "async def main():\n"
-        "    prober = ChildProber(timeout=30)\n"
-        f"    await prober.probe({str(sample_videos[1])!r})\n"
-        "    print(prober._resting[0]._process.pid, flush=True)\n"
-        "    await asyncio.sleep(60)\n"
+        "    async with open_prober(timeout=30) as prober:\n"
+        f"        await prober.probe({str(sample_videos[1])!r})\n"
+        "        print(prober._pool._resting[0].pid, flush=True)\n"
+        "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as worker:

@@ -67,6 +67,7 @@ def test_the_projections_of_this_folder_are_found(settings: Settings) -> None:
         "activity_log",
         "catalogue",
         "legacy_videos",
+        "media",
         "replicas",
         "storage_stats",
         "timeline",

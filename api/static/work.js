@@ -1,0 +1,40 @@
+// Work that goes on, live: statuses and progress of every video over one WebSocket, shown beside its name.
+
+const AGAIN = [1000, 2000, 5000, 10000];
+
+const words = { "video-enhancement": "making it playable", "metadata-extraction": "reading it", previews: "taking pictures" };
+const going = new Map(); // file_id → Map(task → { percent })
+
+export function showWork() {
+  for (const place of document.querySelectorAll("[data-work]")) {
+    const tasks = [...(going.get(place.dataset.work) ?? [])];
+    place.textContent = tasks.map(([task, { percent }]) => `${words[task] ?? task}${percent ? ` ${Math.floor(percent)} %` : "…"}`).join(", ");
+  }
+}
+
+function take(told, changed) {
+  if (!told || typeof told.file_id !== "string" || !(told.task in words)) return;
+  const tasks = going.get(told.file_id) ?? new Map();
+  if (told.status === "processing") {
+    tasks.set(told.task, { percent: Number(told.progress) || 0 });
+    going.set(told.file_id, tasks);
+  } else {
+    tasks.delete(told.task);
+    if (!tasks.size) going.delete(told.file_id);
+    if (told.type === "status") changed();
+  }
+  showWork();
+}
+
+// `changed` is called when something came to an end: the list then has more to show.
+export function listen(changed, tries = 0) {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const socket = new WebSocket(`${scheme}://${location.host}/ws/page-${crypto.getRandomValues(new Uint32Array(2)).join("-")}?all=1`);
+  socket.addEventListener("open", () => { tries = 0; going.clear(); });
+  socket.addEventListener("message", (message) => {
+    try { take(JSON.parse(message.data), changed); } catch { /* not one of ours */ }
+  });
+  socket.addEventListener("close", () => {
+    setTimeout(() => listen(changed, tries + 1), AGAIN[Math.min(tries, AGAIN.length - 1)]);
+  });
+}

@@ -1,0 +1,100 @@
+"""The Studio in child processes: some that make renditions, and one that makes posters meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import asdict
+
+from processors.media.answers import understood
+from processors.media.children import PROGRAM
+from processors.media.limits import Limits
+from processors.media.pool import Pool
+from processors.ports import Advanced, EnhanceJob, Made, MediaFailure, Planned, PreviewJob, Previews
+from streams.paths import escape_path
+from streams.settings import Settings
+
+RENDITIONS = 20
+"""Renditions that one child makes before another takes its place."""
+
+PREVIEWS = 100
+"""Videos that one child makes previews of, likewise."""
+
+PREVIEW_TIMEOUT = 300.0
+"""Seconds that the poster and the sheet of one video may take. After half of them it makes do with what it has."""
+
+PREVIEW_SIZE = 32 * 2**20
+"""Bytes of the largest file among them: it is mostly a hundredth of that."""
+
+NONSENSE = MediaFailure("crashed", "working on it gave an answer that makes no sense")
+
+
+class ChildStudio:
+    """The Studio that asks PyAV. Open it with `open_studio`."""
+
+    def __init__(self, settings: Settings, renditions: Pool, previews: Pool) -> None:
+        self._settings, self._renditions, self._previews = settings, renditions, previews
+
+    async def enhance(self, job: EnhanceJob) -> AsyncGenerator[Planned | Advanced | Made | MediaFailure, None]:
+        """Make a rendition; see `ports.Studio`."""
+        seconds = self._settings.media_timeout
+        fields = {**asdict(job), "path": escape_path(job.path), "target": escape_path(job.target)}
+        question = {
+            "do": "enhance",
+            "job": fields,
+            "reserve": self._settings.hard_mark,
+            "cpu": seconds * len(os.sched_getaffinity(0)),
+        }
+        said: Planned | Advanced | Made | MediaFailure | None
+        async with aclosing(
+            self._renditions.ask(question, seconds=seconds, stall=self._settings.media_stall)
+        ) as messages:
+            async for message in messages:
+                if "told" in message:
+                    said = understood(message["told"], _TOLD)
+                    if said is None:
+                        break
+                    yield said
+                else:
+                    said = understood(message["answer"], _MADE)
+        yield said if isinstance(said, (Made, MediaFailure)) else NONSENSE
+
+    async def preview(self, job: PreviewJob) -> Previews | MediaFailure:
+        """Make the poster and the sheet; see `ports.Studio`."""
+        seconds = min(PREVIEW_TIMEOUT, self._settings.media_timeout)
+        question = {
+            "do": "preview",
+            "path": escape_path(job.path),
+            "folder": escape_path(job.folder),
+            "sprite_name": job.sprite_name,
+            "threads": self._settings.media_threads,
+            "seconds": seconds / 2,
+            "cpu": seconds * len(os.sched_getaffinity(0)),
+        }
+        answer = await self._previews.answer(question, seconds=seconds)
+        return understood(answer, _PREVIEWS) or NONSENSE
+
+
+_TOLD: Mapping[str, type[Planned | Advanced]] = {"planned": Planned, "advanced": Advanced}
+_MADE: Mapping[str, type[Made | MediaFailure]] = {"made": Made, "failure": MediaFailure}
+_PREVIEWS: Mapping[str, type[Previews | MediaFailure]] = {"previews": Previews, "failure": MediaFailure}
+
+
+@asynccontextmanager
+async def open_studio(settings: Settings, *, program: str = PROGRAM) -> AsyncIterator[ChildStudio]:
+    """The Studio that the settings ask for; its children end with the body. `program`: what they run."""
+    memory, nice = settings.media_memory, settings.media_nice
+    # What a rendition may take of the disk is told with each job.
+    renditions = Pool(
+        Limits(memory, nice, file_size=None),
+        children=settings.enhance_concurrency,
+        jobs=RENDITIONS,
+        program=program,
+    )
+    previews = Pool(Limits(memory, nice, file_size=PREVIEW_SIZE), children=1, jobs=PREVIEWS, program=program)
+    try:
+        yield ChildStudio(settings, renditions, previews)
+    finally:
+        await renditions.close()
+        await previews.close()

@@ -53,6 +53,9 @@ COUNT = 1000
 RETRY = 0.5
 """Seconds until the next try where the log cannot be asked."""
 
+PAUSE = 5.0
+"""Seconds until the next try after something that should not have happened."""
+
 LOOK = (0.25, 5.0)
 """Seconds between two looks at a catalogue that is behind or down: at first, and at the most."""
 
@@ -197,6 +200,10 @@ class Live:
                 await self._follow(self._positions)
             except LogUnavailableError:
                 await asyncio.sleep(RETRY)
+            except Exception:  # noqa: BLE001 - uploads must not suffer from what only tells of them
+                _log.exception("WebSockets cannot be told: they are closed")
+                self._begin_anew(WSCloseCode.INTERNAL_ERROR)
+                await asyncio.sleep(PAUSE)
 
     def _forget(self) -> None:
         self._positions = self._floor = None
@@ -230,7 +237,8 @@ class Live:
         if self._log.reader.breaks != self._breaks:
             breaks, heads = self._log.reader.breaks, await self._log.heads()
             if any(head < pos for head, pos in zip(heads, positions, strict=True)):
-                self._begin_anew()
+                _log.warning("log lost its tail: WebSockets are closed", listeners=len(self._listeners))
+                self._begin_anew(WSCloseCode.SERVICE_RESTART)
                 return
             self._breaks = breaks
         await self._take(positions, [self._log.reader.head(partition) for partition in range(len(positions))])
@@ -250,12 +258,11 @@ class Live:
                 positions[partition] = entries[-1].pos
             self._trim()
 
-    def _begin_anew(self) -> None:
-        """The log lost its tail: what was told may not be so. Clients come again, and get the new state."""
-        _log.warning("log lost its tail: WebSockets are closed", listeners=len(self._listeners))
+    def _begin_anew(self, code: WSCloseCode) -> None:
+        """What was told may not be so any more. Clients come again, and get the state as it is then."""
         self._forget()
         for listener in list(self._listeners):
-            listener.end(WSCloseCode.SERVICE_RESTART)
+            listener.end(code)
 
     async def _learn(self, videos: Collection[str]) -> None:
         """Ask how those that are not known yet stand: whose they are, and which content they have."""
@@ -313,13 +320,20 @@ class Live:
 
     async def _hear(self) -> None:
         """Listen to how far work is, for ever."""
-        async for progress in follow(self._log.redis, self._log.keys):
-            self._percentages.note(progress)
-            if self._positions is not None:
-                try:
-                    await self._learn([progress.video])
-                except LogUnavailableError:
-                    continue
+        while True:
+            stop_if_cancelled()
+            try:
+                async for progress in follow(self._log.redis, self._log.keys):
+                    await self._heard(progress)
+            except Exception:  # noqa: BLE001 - uploads must not suffer from what only tells of them
+                _log.exception("progress cannot be listened to")
+                await asyncio.sleep(PAUSE)
+
+    async def _heard(self, progress: Progress) -> None:
+        self._percentages.note(progress)
+        if self._positions is not None:
+            with suppress(LogUnavailableError):
+                await self._learn([progress.video])
                 self._move(progress)
 
     def _move(self, progress: Progress) -> None:

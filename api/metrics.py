@@ -70,6 +70,7 @@ class Metrics:
             "spoolhouse_offloaded_videos", "Videos whose local copy was given up.", registry=self.registry
         )
         self.offloaded_bytes = Gauge("spoolhouse_offloaded_bytes", "Bytes of those.", registry=self.registry)
+        self.websockets = Gauge("spoolhouse_websockets", "WebSockets that are open here.", registry=self.registry)
         self.ready = Gauge("spoolhouse_ready", "1 while /readyz answers 200.", registry=self.registry)
         labels = ["group"]
         self.lag = Gauge("spoolhouse_group_lag", "Entries a group has not seen.", labels, registry=self.registry)

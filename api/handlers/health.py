@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from api.formats import json_answer
+from api.live import LIVE
 from api.metrics import METRICS
 from api.openapi.describing import Answer, documented
 from api.readiness import READINESS, Report
@@ -50,6 +51,7 @@ async def readyz(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """Figures in Prometheus' text format. What cannot be asked just now keeps its last value."""
     figures, services = request.app[METRICS], request.app[SERVICES]
+    figures.websockets.set(request.app[LIVE].listeners)
 
     async def storage() -> None:
         stored = await services.catalogue.totals("upload")

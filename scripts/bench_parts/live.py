@@ -101,7 +101,7 @@ async def _own_files(
     """Seconds until each message, and the API's processor time in cores."""
     async with (
         open_log(settings, running.redis_url) as log,
-        aiohttp.ClientSession() as session,
+        _session() as session,
         AsyncExitStack() as stack,
     ):
         clients = _Clients(running, session)
@@ -122,7 +122,7 @@ async def _all_files(
     """The same, where each client is told of everything."""
     async with (
         open_log(settings, running.redis_url) as log,
-        aiohttp.ClientSession() as session,
+        _session() as session,
         AsyncExitStack() as stack,
     ):
         clients = _Clients(running, session)
@@ -135,6 +135,11 @@ async def _all_files(
             for name in names:
                 await clients.hears(name, video, READ)
         return await _measure(running, log, clients, [video], [names], seconds, RATE_TO_ALL)
+
+
+def _session() -> aiohttp.ClientSession:
+    """For any number of connections: usually it has a hundred."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 
 async def _measure(

@@ -427,12 +427,9 @@ async def test_a_reconnect_gets_the_state(api: Api) -> None:
 async def test_a_peer_that_died_is_noticed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers no ping: its socket is closed, whatever still waits for it."""
     monkeypatch.setattr("api.handlers.live.HEARTBEAT", 0.3)
-    video = await came_in(api, 1)
     _, writer = await deaf(api)
-    async with watching(api, heartbeat=0.2) as me:
-        await until(lambda: api.app[LIVE].listeners == 1)
-        await say(api.services.log, video, started())
-        await me.until_status("processing")
+    await until(lambda: api.app[LIVE].listeners == 1)
+    await until(lambda: api.app[LIVE].listeners == 0)
     writer.close()
 
 
@@ -469,6 +466,22 @@ async def test_a_stopping_api_closes_sockets_at_once(tmp_path: Path, redis_url: 
             assert await asyncio.to_thread(running.wait, 20) == 0
             for writer in writers:
                 writer.close()
+
+
+async def test_what_should_not_happen_ends_sockets_and_nothing_else(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1011; uploads go on, and so does telling once it is over."""
+    monkeypatch.setattr("api.live.PAUSE", 0.1)
+    video = await came_in(api, 1)
+    async with watching(api) as me:
+        await me.until_status("queued")
+        with monkeypatch.context() as broken:
+            broken.setattr("api.live.changes", lambda *_, **__: 1 / 0)
+            await say(api.services.log, video, started())
+            assert await me.closed() == 1011
+        assert (await api.get("/healthz")).status == 200
+    async with watching(api) as me:
+        await me.until_status("processing")
+        assert "spoolhouse_websockets 1.0" in (await api.get("/metrics")).body
 
 
 async def test_two_processes_both_tell(make_settings: Callable[..., Settings], redis_url: str) -> None:

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 SMALL = 128 * 1024
 """Bytes that are read and sent together with the headers: what players ask for when they look around."""
 
-SLICE = 2**20
+SLICE = 2**18
 """Bytes that are handed to the kernel at once, before others get their turn."""
 
 PIECE = 16 * 1024

@@ -10,11 +10,12 @@ import resource
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,16 @@ from tests.servers import free_port
 PLAYERS = 16
 """Connections that wrk keeps busy."""
 
+PACED = 32
+"""Players at their own pace, for the rows on first bytes."""
+
 SLOW = 200
 """Readers that take little, for the row on memory."""
 
 LOOK = 64 * 1024
 """Bytes of a range whose first byte is waited for: what a player asks for when it looks around."""
+
+ROOT = Path(__file__).resolve().parents[2]
 
 LEAST_FREE = 64
 """Descriptors that the bench needs besides its connections."""
@@ -103,30 +109,40 @@ def _throughput(servers: tuple[Server, Server], place: Path, size: int, length: 
 
 
 def _first_bytes(servers: tuple[Server, Server], place: Path, size: int, rounds: int, times: int) -> Iterator[Row]:
-    """With the line full, and without anyone else."""
-    for busy in (True, False):
+    """Among players at their own pace; and, told only, where others take all that there is."""
 
-        def side(server: Server, busy: bool = busy) -> float:
-            if not busy:
-                return percentile(_waits(server, size, times), 99)
-            with _players(server, place, size, MIB, 3600) as players:
-                try:
-                    time.sleep(0.5)  # until all of them are at it
-                    return percentile(_waits(server, size, times), 99)
-                finally:
-                    players.terminate()
+    def at_their_pace(server: Server) -> AbstractContextManager[object]:
+        return _pacing(server, size)
 
-        ours, peer = in_turns(rounds, *(lambda server=server: side(server) for server in servers))
-        ratio = sorted(one / other for one, other in zip(ours, peer, strict=True))[len(ours) // 2]
-        others = f"beside {PLAYERS} players that take 1 MiB each" if busy else "with nobody else there"
-        yield Row(
-            f"first byte, p99 of {times}, {others}",
-            f"{sorted(ours)[len(ours) // 2] * 1000:.2f} ms",
-            f"{sorted(peer)[len(peer) // 2] * 1000:.2f} ms",
-            ratio,
-            "≤ 3 ×" if busy else "—",
-            ratio <= 3 if busy else None,
-        )
+    def at_full_speed(server: Server) -> AbstractContextManager[object]:
+        return _players(server, place, size, MIB, 3600)
+
+    loads: list[tuple[str, Callable[[Server], AbstractContextManager[object]], float | None]] = [
+        (f"among {PACED} players that take 1 MiB/s each", at_their_pace, 3.0),
+        (f"among {PLAYERS} that take ranges of 1 MiB as fast as they can", at_full_speed, None),
+    ]
+    for others, load, most in loads:
+
+        def waits(server: Server, load: Callable[[Server], AbstractContextManager[object]] = load) -> list[float]:
+            with load(server):
+                time.sleep(0.5)
+                return _waits(server, size, times)
+
+        found: tuple[list[list[float]], list[list[float]]] = ([], [])
+        for _ in range(rounds):
+            for side, server in zip(found, servers, strict=True):
+                side.append(waits(server))
+        for percent, judged in ((50, None), (99, most)):
+            ours, peer = ([percentile(one, percent) for one in side] for side in found)
+            ratio = statistics.median(one / other for one, other in zip(ours, peer, strict=True))
+            yield Row(
+                f"first byte, p{percent} of {times}, {others}",
+                f"{statistics.median(ours) * 1000:.2f} ms",
+                f"{statistics.median(peer) * 1000:.2f} ms",
+                ratio,
+                "—" if judged is None else f"≤ {judged:g} ×",
+                None if judged is None else ratio <= judged,
+            )
 
 
 def _memory(ours: Server, size: Size) -> Row:
@@ -158,6 +174,19 @@ def _players(server: Server, place: Path, size: int, length: int, seconds: int) 
         players.wait()
         if players.stdout is not None:
             players.stdout.close()
+
+
+@contextmanager
+def _pacing(server: Server, size: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "scripts.bench_parts.pacing", str(server.port), server.path, str(PACED), str(size)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline() != "playing\n":
+            raise RuntimeError("the players do not play")
+        yield
+    finally:
+        _end(process)
 
 
 def _waits(server: Server, size: int, times: int) -> list[float]:
@@ -228,7 +257,7 @@ def _film(path: Path, length: int) -> Path:
 @contextmanager
 def _ours(place: Path, redis_url: str, film: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", "scripts.bench_parts.serving", redis_url, str(film), str(place)]
-    process = subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -136,6 +136,9 @@ class Reader:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="reading")
+        self.turn = asyncio.Lock()
+        """Held while one slice is handed to the kernel: one in each round of the loop, so that however many are
+        sent something, whoever asks meanwhile waits for a slice or two, and not for one of everybody's."""
         self._kept: dict[tuple[Path, str, int, str], OpenFile] = {}
 
     async def open(self, root: Path, path: str, size: int, sha256: str) -> OpenFile | None:

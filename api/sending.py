@@ -24,8 +24,7 @@ SMALL = 128 * 1024
 """Bytes that are read and sent together with the headers: what players ask for when they look around."""
 
 SLICE = 2**18
-"""Bytes that are handed to the kernel at once, before others get their turn: who waits for a first byte waits for
-one slice of everybody else."""
+"""Bytes that are handed to the kernel at once, before others get their turn."""
 
 WINDOW = 2**20
 """Bytes of which it is asked at once whether the disk must be waited for."""
@@ -101,9 +100,10 @@ async def _stream(
             at_hand = min(place + WINDOW, span.stop)
             await reader.bring(file, place, at_hand - place)
         count = min(SLICE, at_hand - place)
-        if not file.unchanged:
-            raise FileChangedError("it was written to")
-        sent = 0 if secret else _push(transport, file, place, count)
+        async with reader.turn:
+            if not file.unchanged:
+                raise FileChangedError("it was written to")
+            sent = 0 if secret else _push(transport, file, place, count)
         place += sent
         if sent == count:
             await asyncio.sleep(0)  # others get their turn

@@ -55,6 +55,7 @@ def make_app(services: Services) -> web.Application:
 async def _asking(app: web.Application) -> AsyncIterator[None]:
     yield
     await app[READINESS].close()
+    await app[LOOKUPS].close()
     app[READER].close()
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import re
 import time
 from collections import OrderedDict
 
+import structlog
 from aiohttp import web
 
 from api.standings import Standings
-from streams.errors import DependencyDownError, LogUnavailableError, NotFoundError
+from streams.errors import DependencyDownError, LogUnavailableError, NotFoundError, SpoolhouseError
 from streams.media import MediaOf
+
+_log = structlog.get_logger(__name__)
 
 FRESH = 1.0
 """Seconds for which an answer of the catalogue is good enough for the next range of the same film."""
+
+STALE = 5.0
+"""Seconds for which it is so while the catalogue is asked anew: the film does not wait for that."""
 
 KEPT = 1024
 """Videos that are remembered."""
@@ -35,6 +43,7 @@ class Lookups:
     def __init__(self, standings: Standings) -> None:
         self._standings = standings
         self._kept: OrderedDict[str, tuple[float, MediaOf]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def media(self, video: str) -> MediaOf:
         """What is known of it. Raises NotFoundError, DependencyDownError, LogUnavailableError."""
@@ -55,7 +64,10 @@ class Lookups:
         Whoever finds that it is not true any more asks `media`.
         """
         kept = self._kept.get(video)
-        if kept is not None and time.monotonic() - kept[0] < FRESH:
+        age = math.inf if kept is None else time.monotonic() - kept[0]
+        if kept is not None and age < STALE:
+            if age >= FRESH and video not in self._asking:
+                self._asking[video] = asyncio.create_task(self._renew(video))
             return kept[1]
         try:
             return await self.media(video)
@@ -63,6 +75,21 @@ class Lookups:
             if kept is None:
                 raise
             return kept[1]
+
+    async def close(self) -> None:
+        """Ask no more."""
+        for asking in self._asking.values():
+            asking.cancel()
+        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+
+    async def _renew(self, video: str) -> None:
+        try:
+            await self.media(video)
+        except SpoolhouseError as error:
+            # Whoever asks when the answer is too old is told.
+            _log.debug("could not ask the catalogue beforehand", video=video, error=str(error))
+        finally:
+            del self._asking[video]
 
 
 LOOKUPS = web.AppKey("lookups", Lookups)

@@ -20,8 +20,8 @@ T = TypeVar("T")
 THREADS = 8
 """Files that are opened, and pieces that are read from a slow disk, side by side."""
 
-FRESH = 1.0
-"""Seconds for which a file stays open once it was opened, if nobody is sent it any more."""
+KEEP = 30.0
+"""Seconds for which a file stays open once it was opened; one that is deleted is noticed all the same."""
 
 KEPT_OPEN = 64
 """Files that stay open so."""
@@ -54,6 +54,11 @@ class OpenFile:
     def unchanged(self) -> bool:
         """Whether nobody has written into it since."""
         return _looks(self.descriptor) == self._was
+
+    @property
+    def there(self) -> bool:
+        """Whether, besides, it still has a name: it was neither deleted nor replaced."""
+        return self.unchanged and os.fstat(self.descriptor).st_nlink > 0
 
     def at_hand(self, start: int, count: int) -> bool:
         """Whether both ends of a piece can be had without waiting for the disk."""
@@ -126,11 +131,14 @@ def open_below(root: Path, path: str | Path, size: int | None = None) -> OpenFil
 class Reader:
     """Asks the disk in threads of its own: uploads that are hashed meanwhile keep the common ones busy.
 
-    What was opened stays open for a moment: a player asks for the next range of the same film.
+    What was opened stays open for a while: a player asks for the next range of the same film.
     """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="reading")
+        self.turn = asyncio.Lock()
+        """Held while one slice is handed to the kernel: one in each round of the loop, so that however many are
+        sent something, whoever asks meanwhile waits for a slice or two, and not for one of everybody's."""
         self._kept: dict[tuple[Path, str, int, str], OpenFile] = {}
 
     async def open(self, root: Path, path: str, size: int, sha256: str) -> OpenFile | None:
@@ -140,7 +148,7 @@ class Reader:
         """
         key = (root, path, size, sha256)
         if (kept := self._kept.get(key)) is not None:
-            if kept.unchanged:
+            if kept.there:
                 return kept
             self._forget(key, kept)
         loop = asyncio.get_running_loop()
@@ -152,7 +160,7 @@ class Reader:
             raise
         if opened is not None and key not in self._kept and len(self._kept) < KEPT_OPEN:
             self._kept[key] = opened.hold()
-            loop.call_later(FRESH, self._forget, key, opened)
+            loop.call_later(KEEP, self._forget, key, opened)
         return opened
 
     async def fetch(self, file: OpenFile, start: int, count: int) -> bytes:

@@ -23,8 +23,11 @@ _log = structlog.get_logger(__name__)
 SMALL = 128 * 1024
 """Bytes that are read and sent together with the headers: what players ask for when they look around."""
 
-SLICE = 2**20
+SLICE = 2**18
 """Bytes that are handed to the kernel at once, before others get their turn."""
+
+WINDOW = 2**20
+"""Bytes of which it is asked at once whether the disk must be waited for."""
 
 PIECE = 16 * 1024
 """Bytes that wait in our memory for a reader whose socket is full."""
@@ -91,19 +94,22 @@ async def _stream(
     async with asyncio.timeout(STALLED):
         await writer.drain()
     secret = transport.get_extra_info("sslcontext") is not None
-    place = span.start
+    place = at_hand = span.start
     while place < span.stop:
-        count = min(SLICE, span.stop - place)
-        await reader.bring(file, place, count)
-        if not file.unchanged:
-            raise FileChangedError("it was written to")
-        sent = 0 if secret else _push(transport, file, place, count)
+        if place >= at_hand:
+            at_hand = min(place + WINDOW, span.stop)
+            await reader.bring(file, place, at_hand - place)
+        count = min(SLICE, at_hand - place)
+        async with reader.turn:
+            if not file.unchanged:
+                raise FileChangedError("it was written to")
+            sent = 0 if secret else _push(transport, file, place, count)
         place += sent
         if sent == count:
             await asyncio.sleep(0)  # others get their turn
             continue
         # The socket is full. The transport waits for it, with a piece of its own to send.
-        piece = file.read(place, min(PIECE, span.stop - place))
+        piece = file.read(place, min(PIECE, at_hand - place))
         if not piece:
             raise FileChangedError("it has become shorter")
         place += len(piece)

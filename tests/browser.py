@@ -11,7 +11,8 @@ from playwright.async_api import Browser, Page, async_playwright
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
+    *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"),
+    "--disable-dev-shm-usage",
 ]
 
 

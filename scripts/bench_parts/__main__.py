@@ -21,7 +21,7 @@ from scripts.bench_parts.rows import HEADINGS, Row, Size
 
 PARTS = (
     *("append", "groups", "projections", "visible", "live", "upload", "scan", "watch", "replicate", "drive"),
-    *("enhance",),
+    *("enhance", "serve"),
 )
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 
@@ -93,17 +93,18 @@ def machine() -> str:
         _version("redis-server", r"v=([\d.]+)", "Redis {}"),
         _version("mariadbd", r"Ver ([\d.]+)", "MariaDB {}"),
         _version("node", r"v([\d.]+)", "Node.js {}"),
+        _version("nginx", r"nginx/([\d.]+)", "nginx {}", "-v"),
     ]
     system = f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}"
     return f"{os.cpu_count()} cores, {memory:.0f} GiB of memory, {system}; {', '.join(versions)}."
 
 
-def _version(program: str, pattern: str, form: str) -> str:
+def _version(program: str, pattern: str, form: str, flag: str = "--version") -> str:
     path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
     if path is None:
         return f"no {program}"
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
-    found = re.search(pattern, said)
+    said = subprocess.run([path, flag], capture_output=True, text=True, check=False, timeout=30)
+    found = re.search(pattern, said.stdout + said.stderr)
     return form.format(found[1] if found else "of unknown version")
 
 

@@ -17,7 +17,7 @@ export function posterCell(video) {
 
 function poster(video) {
   const image = document.createElement("img");
-  image.src = `${url(video, "poster")}?v=${video.revision}`;
+  image.src = url(video, "poster");
   image.alt = "";
   image.loading = "lazy";
   image.decoding = "async";
@@ -42,7 +42,7 @@ function film(video) {
   player.preload = "metadata";
   player.playsInline = true;
   player.src = `/processed_videos/${encodeURIComponent(video.id)}`;
-  if (video.poster) player.poster = `${url(video, "poster")}?v=${video.revision}`;
+  if (video.poster) player.poster = url(video, "poster");
   player.addEventListener("error", async () => {
     const answer = await fetch(player.src, { headers: { Range: "bytes=0-0" } }).catch(() => null);
     const body = answer && !answer.ok ? await answer.json().catch(() => null) : null;
@@ -87,7 +87,7 @@ async function strip(video, place) {
     button.setAttribute("aria-label", clock(tile.from));
     button.style.width = `${tile.w}px`;
     button.style.height = `${tile.h}px`;
-    button.style.backgroundImage = `url("${url(video, tile.file)}?v=${Number(video.revision)}")`;
+    button.style.backgroundImage = `url("${url(video, tile.file)}")`;
     button.style.backgroundPosition = `-${tile.x}px -${tile.y}px`;
     button.addEventListener("click", () => { player.currentTime = tile.from; player.play().catch(() => {}); });
     list.append(button);

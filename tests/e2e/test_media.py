@@ -221,3 +221,37 @@ def test_on_request_with_a_ladder_by_the_command_line(tmp_path: Path, sample_vid
         assert (wrong.returncode, "There is no preset 'nonsense'" in wrong.stderr) == (1, True)
         probed = running.command("probe", str(sample_videos[1]))
         assert (probed.returncode, "h264" in probed.stdout) == (0, True)
+
+
+def test_a_rendition_is_copied_given_up_and_brought_back(
+    tmp_path: Path, other_disk: Path, sample_videos: list[Path]
+) -> None:
+    """Given a store, then the rendition has its copy; offloaded it says how to come back, and then plays again."""
+    data = tmp_path / "data"
+
+    def copied(running: Running, door: str) -> Any:
+        return [
+            one for one in running.videos(door=door) if any(copy["state"] == "complete" for copy in one["replicas"])
+        ]
+
+    with spoolhouse(data, SPOOLHOUSE_S3_ENDPOINT=f"file://{other_disk}") as running:
+        video = send(running, sample_videos[0])[1]["file_id"]
+        assert finished(running, video)["status"] == "completed"
+        [rendition] = until(lambda: copied(running, "rendition"), why="the copy of the rendition")
+        until(lambda: copied(running, "upload"), why="the copy of the upload")
+        whole = fetch(running, f"/processed_videos/{video}")[2]
+        given_up = running.command("retention", "--days", "0")
+        assert given_up.returncode == 0, given_up.stdout + given_up.stderr
+        assert not list((data / "processed_videos").glob("*.mp4"))
+
+        def offloaded() -> Any:
+            code, _, body = fetch(running, f"/processed_videos/{video}")
+            return code == 409 and json.loads(body)
+
+        answer = until(lambda: (now := offloaded()) and now["status"] == "offloaded" and now, why="the answer")
+        assert f"spoolhouse restore {rendition['id']}" in answer["error"]
+        back = running.command("restore", rendition["id"])
+        assert back.returncode == 0, back.stderr
+        until(lambda: fetch(running, f"/processed_videos/{video}")[0] == 200, why="the rendition")
+        assert fetch(running, f"/processed_videos/{video}")[2] == whole
+        assert running.command("verify", rendition["id"]).returncode == 0

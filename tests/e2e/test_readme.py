@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,8 +10,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -75,7 +77,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def test_the_first_command_shows_what_the_readme_promises(place: Path, sample_videos: list[Path]) -> None:
+def test_the_first_command_shows_what_the_readme_promises(
+    place: Path, sample_videos: list[Path], make_video: Callable[..., Path]
+) -> None:
     """Given a folder, when the commands are followed from the first, then each answers as the README says."""
     up = next(block for block in _blocks() if block.startswith("scripts/up"))
     promised = next(block for block in _blocks() if block.startswith("log        embedded"))
@@ -115,6 +119,27 @@ def test_the_first_command_shows_what_the_readme_promises(place: Path, sample_vi
         assert len(commands) >= 4
         for command in commands:
             assert runs(command.replace("ID", video)).strip()
+
+        # Play it anywhere
+        [send, promised, *_] = _blocks(_section("Play it anywhere"))
+        make_video(place / "holiday.avi", sound=True)
+        sent = subprocess.run(
+            ["bash", "-c", send.replace(":8000", f":{port}")],
+            cwd=place, capture_output=True, text=True, timeout=PATIENCE, check=True,
+        )  # fmt: skip
+        answer = json.loads(sent.stdout)
+        assert json.loads(promised) == {**answer, "file_id": "2f0c8a52-…"}
+        played = f"http://127.0.0.1:{port}/processed_videos/{answer['file_id']}"
+
+        def plays() -> bool:
+            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(played, timeout=PATIENCE) as film:
+                return bool(film.headers["Content-Type"] == "video/mp4" and b"moov" in film.read())
+            return False
+
+        until(plays, why="the rendition")
+        for command in _commands("Play it anywhere"):
+            said = runs(command.replace("ID", video).replace("FILE", "holiday.avi"))
+            assert "mpeg4" in said if command.startswith("probe") else said is not None
     finally:
         _stop(process)
 

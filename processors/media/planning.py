@@ -128,7 +128,8 @@ def size_of(picture: Picture, max_height: int | None) -> tuple[int, int, bool]:
         width, height = width * max_height / height, float(max_height)
     fits = min(1.0, MAX_SIDE / max(width, height), (MAX_AREA / (width * height)) ** 0.5)
     width, height = width * fits, height * fits
-    if (width, height) == (full_width, full_height):
+    if (width, height) == (picture.width, picture.height) or (height, width) == (picture.width, picture.height):
+        # An odd line is cut off: to squeeze it in would blur all others.
         return max(2, int(width) & ~1), max(2, int(height) & ~1), False
     return max(2, round(width / 2) * 2), max(2, round(height / 2) * 2), fits < 1
 

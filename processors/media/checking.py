@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,8 @@ class Checked:
     """RFC 6381."""
     boxes: tuple[Box, ...]
     """Of an MP4 file."""
+    x264: str | None
+    """The version of x264 that encoded it, as its first picture says."""
 
 
 def check(fd: int, plan: Plan, written: Written, container_name: str) -> Checked:
@@ -51,7 +54,7 @@ def check(fd: int, plan: Plan, written: Written, container_name: str) -> Checked
         with av.open(
             "fd:", options={"protocol_whitelist": "fd", "fd": str(fd)}, metadata_errors="replace"
         ) as container:
-            return _checked(container, plan, written, boxes)
+            return _checked(container, plan, written, boxes, _x264(fd, boxes))
     except (av.FFmpegError, ValueError) as error:
         raise NotAsMeantError(f"it cannot be read again: {words_of(error)}") from error
 
@@ -65,7 +68,13 @@ def _check_boxes(fd: int, boxes: Sequence[Box]) -> None:
         raise NotAsMeantError(f"its boxes end at {end}, the file at {size}")
 
 
-def _checked(container: Any, plan: Plan, written: Written, boxes: tuple[Box, ...]) -> Checked:
+def _x264(fd: int, boxes: Sequence[Box]) -> str | None:
+    data = next((os.pread(fd, 1 << 16, box.offset) for box in boxes if box.name == "mdat"), b"")
+    found = re.search(rb"x264 - core (\d+(?: r\w+)?(?: \w{7})?)", data)
+    return found[1].decode("ascii") if found else None
+
+
+def _checked(container: Any, plan: Plan, written: Written, boxes: tuple[Box, ...], x264: str | None) -> Checked:
     if not container.streams.video:
         raise NotAsMeantError("there is no picture in it")
     video = container.streams.video[0]
@@ -99,6 +108,7 @@ def _checked(container: Any, plan: Plan, written: Written, boxes: tuple[Box, ...
         audio_codec=sounds[0].codec_context.name if sounds else None,
         codecs=",".join(codecs),
         boxes=boxes,
+        x264=x264,
     )
 
 

@@ -128,7 +128,7 @@ class _Work:
             "damage": damage.in_words(),
             "warnings": [*way.warnings, *self._warnings],
             "parameters": self._parameters(way, how, written),
-            "tools": tools(),
+            "tools": tools(way, checked),
         }
 
     def _bit_rate(self, way: Plan, file: TargetFile, checked: Checked, written: Written) -> int:
@@ -165,10 +165,11 @@ class _Work:
         }
 
 
-def tools() -> dict[str, str]:
-    """Name → version of what renditions are made by."""
+def tools(way: Plan, checked: Checked) -> dict[str, str]:
+    """Name → version of what a rendition was made by."""
     versions = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
-    return {"av": av.__version__, "ffmpeg": av.ffmpeg_version_info, **versions}
+    x264 = {"x264": checked.x264} if checked.x264 and not way.copies_picture else {}
+    return {"av": av.__version__, "ffmpeg": av.ffmpeg_version_info, **versions, **x264}
 
 
 @contextmanager

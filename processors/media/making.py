@@ -194,7 +194,7 @@ class Making:
             if not is_picture and packet.stream.container is not output:
                 target = copied[packet.stream.index]
                 is_picture = target is picture
-                self._move(packet, target)
+                self._move(packet, target, is_picture)
                 if is_picture:
                     assert isinstance(writer, _CopiedPicture)
                     writer.saw(packet)
@@ -205,11 +205,15 @@ class Making:
             if is_picture:
                 progress.picture(float(packet.pts * packet.time_base) if packet.pts is not None else 0.0)
 
-    def _move(self, packet: Any, target: Any) -> None:
+    def _move(self, packet: Any, target: Any, is_picture: bool) -> None:
         """A packet of the source becomes one of the target's, beginning at 0."""
         if packet.pts is None:
             raise MuxError("it does not say when each packet is shown")
-        if packet.dts is None:
+        if packet.is_corrupt:
+            self._damage.marred(float(packet.pts * packet.time_base))
+        if packet.dts is None and not is_picture:
+            packet.dts = packet.pts
+        elif packet.dts is None:
             # Matroska has no such times. The first ones are not worked out by FFmpeg: they lie before the first picture.
             self._undated += 1
             step = packet.duration or round(1 / (self._plan.picture.frame_rate or 25) / packet.time_base)

@@ -64,7 +64,7 @@ class TargetFile:
 
     def reopen(self, _url: str, _flags: int, _options: dict[str, str]) -> Any:
         """The same file, to read from its start."""
-        return _Reader(self.fd)
+        return _Reader(self)
 
     def checked(self) -> None:
         """Raise TargetError where something was refused."""
@@ -82,24 +82,25 @@ class TargetFile:
         """FFmpeg closes what it was given: not this, for it is still looked at."""
 
     def end(self) -> None:
-        """Close it."""
+        """Close it. What FFmpeg still wants to write when it is let go of must not reach another file."""
         os.close(self.fd)
+        self.fd = -1
 
 
 class _Reader:
     name = "target, read"
 
-    def __init__(self, fd: int) -> None:
-        self._fd, self._at = fd, 0
+    def __init__(self, target: TargetFile) -> None:
+        self._target, self._at = target, 0
 
     def read(self, size: int) -> bytes:
-        data = os.pread(self._fd, size, self._at)
+        data = os.pread(self._target.fd, size, self._at)
         self._at += len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at}.get(whence)
-        self._at = offset + (os.fstat(self._fd).st_size if base is None else base)
+        self._at = offset + (os.fstat(self._target.fd).st_size if base is None else base)
         return self._at
 
     def tell(self) -> int:

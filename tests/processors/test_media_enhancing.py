@@ -125,6 +125,7 @@ def test_every_kind_becomes_h264_and_aac_to_the_last_picture(
     made = studio.made(source, mode="always", preset={"cleanup": cleanup, "crf": 12})
     assert (made.action, made.encoder, made.container, made.damage) == ("encode", "libx264", "mp4", None)
     assert boxes(studio.target)[:2] == ["ftyp", "moov"]
+    assert {"av", "ffmpeg", "libavcodec", "x264"} <= made.tools.keys()
     with av.open(str(studio.target)) as container:
         video = container.streams.video[0]
         assert (video.codec_context.name, video.pix_fmt) == ("h264", "yuv420p")

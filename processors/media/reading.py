@@ -7,10 +7,7 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from processors.media.opening import RefusedError, opened, words_of
-
-_DECLARE_ALL = frozenset({"mov", "mp4", "matroska", "webm", "avi", "asf"})
-"""Containers whose header names every stream: what is not named there does not exist."""
+from processors.media.opening import DECLARE_ALL, RefusedError, opened, words_of
 
 
 def read(path: bytes) -> dict[str, Any]:
@@ -32,7 +29,7 @@ def _describe(container: Any, size: int, missing: str | None) -> dict[str, Any]:
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     audio = next(iter(container.streams.audio), None)
     if not videos:
-        if missing is None and audio is not None and _DECLARE_ALL & set(name.split(",")):
+        if missing is None and audio is not None and DECLARE_ALL & set(name.split(",")):
             return _failure("no_video", "it holds sound but no picture")
         return _failure("unreadable", missing or "no video stream was found in it")
     # A codec that FFmpeg does not know has no context.

@@ -67,6 +67,7 @@ class _Work:
         self._encoders = available(encoders)
         self._found = inspect(source)
         self._warnings: list[str] = []
+        self._why = ""
 
     def made(self) -> dict[str, Any]:
         """One way after the other, until one of them does. Raises what the last one did."""
@@ -75,8 +76,10 @@ class _Work:
             try:
                 return self._once(way, how)
             except _FAULTS as error:
-                last = error
+                # Its traceback would keep all that was open for this way.
+                last, last.__cause__, last.__context__ = error.with_traceback(None), None, None
                 name = "taking the picture as it is" if how is None else how.encoder
+                self._why = str(error)
                 self._warnings.append(f"{name} failed: {error}")
         raise last
 
@@ -84,7 +87,7 @@ class _Work:
         way = plan(self._found, self._job)
         if way.copies_picture:
             yield way, None
-            way = plan(self._found, self._job, encode=f"it cannot be taken as it is ({self._warnings[-1]})")
+            way = plan(self._found, self._job, encode=f"it cannot be taken as it is: {self._why}")
         for encoder in self._encoders:
             how = recipe(encoder, way)
             yield (way.in_opus() if how.sound == "libopus" else way), how

@@ -232,7 +232,9 @@ def _seen(picture: Picture, frame: Any) -> Picture:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise TooLargeError(f"its picture is {width} x {height} pixels: more than {MAX_PIXELS:,} are not worked on")
+        raise TooLargeError(
+            f"its picture is {width} x {height} pixels: no more than {MAX_SIDE} a side and {MAX_PIXELS:,} in all are worked on"
+        )
 
 
 def _first_frames(container: Any, video: Any, sounds: list[Any]) -> tuple[Any, set[int]]:

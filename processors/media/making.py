@@ -27,6 +27,9 @@ PACKET_BYTES = 8 * 2**20
 
 _DECODER_THREADS = 8
 
+MAX_OVERLAP = 1
+"""Seconds by which packets that are taken as they are may go back in time."""
+
 _TAGS = frozenset(
     [
         "title",
@@ -77,6 +80,7 @@ class Making:
         self._threads = min(threads or len(os.sched_getaffinity(0)), MAX_THREADS)
         self._damage = damage
         self._crew = Crew()
+        self._moved: dict[int, int] = {}
         self._reordered = self._undated = 0
         self._first_pts: int | None = None
 
@@ -219,9 +223,17 @@ class Making:
             step = packet.duration or round(1 / (self._plan.picture.frame_rate or 25) / packet.time_base)
             first = self._first_pts = packet.pts if self._first_pts is None else self._first_pts
             packet.dts = first - (self._reordered - self._undated + 1) * step
-        shift = round(self._plan.start / packet.time_base)
-        packet.pts -= shift
-        packet.dts -= shift
+        base = packet.time_base
+        shift = round(self._plan.start / base)
+        pts, dts = packet.pts - shift, packet.dts - shift
+        before = self._moved.get(target.index)
+        if before is not None and dts <= before:
+            # Recordings that were joined overlap a little where they meet.
+            if (before - dts) * base > MAX_OVERLAP:
+                raise MuxError("its time stamps go back")
+            dts = before + 1
+        self._moved[target.index] = dts
+        packet.pts, packet.dts = max(pts, dts), dts
         packet.stream = target
 
     def _picture_stream(self, output: Any) -> Any:

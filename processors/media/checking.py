@@ -15,6 +15,9 @@ from processors.media.opening import words_of
 from processors.media.pictures import Written
 from processors.media.planning import Plan
 
+_OPTIONS = {"protocol_whitelist": "fd", "probesize": "65536", "analyzeduration": "1", "fpsprobesize": "0"}
+"""We know what it should be: no need to read ahead for what its header does not say."""
+
 _VP9_LEVELS = (
     (36864, 10), (73728, 11), (122880, 20), (245760, 21), (552960, 30), (983040, 31),
     (2228224, 40), (8912896, 50), (35651584, 60),
@@ -51,9 +54,7 @@ def check(fd: int, plan: Plan, written: Written, container_name: str) -> Checked
         _check_boxes(fd, boxes)
     os.lseek(fd, 0, os.SEEK_SET)
     try:
-        with av.open(
-            "fd:", options={"protocol_whitelist": "fd", "fd": str(fd)}, metadata_errors="replace"
-        ) as container:
+        with av.open("fd:", options={**_OPTIONS, "fd": str(fd)}, metadata_errors="replace") as container:
             return _checked(container, plan, written, boxes, _x264(fd, boxes))
     except (av.FFmpegError, ValueError) as error:
         raise NotAsMeantError(f"it cannot be read again: {words_of(error)}") from error

@@ -13,11 +13,12 @@ from typing import Any
 import av
 
 from processors.media.checking import Checked, NotAsMeantError, check
+from processors.media.copying import MuxError
 from processors.media.cost import Cost
 from processors.media.damage import Damage
 from processors.media.encoders import ENCODERS, Recipe, available, recipe
 from processors.media.inspecting import TooLargeError, inspect
-from processors.media.making import Making, MuxError
+from processors.media.making import Making
 from processors.media.opening import RefusedError, Source, opened
 from processors.media.pictures import EncoderError, PictureError, Written
 from processors.media.planning import Plan, plan

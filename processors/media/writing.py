@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-BUFFER = 2**20
+BUFFER = 2**17
 """Bytes that FFmpeg gathers before it writes."""
 
 

@@ -131,7 +131,7 @@ def _end_is_there(container: Any, video: Any, size: int) -> bool:
     if not len(entries) or any(entry.pos + entry.size > size for entry in entries):
         return False
     container.seek(entries[-1].timestamp, stream=video)
-    video.codec_context.thread_type = "SLICE"
+    video.codec_context.thread_count = 1  # of several, each would want a picture of its own first
     return any(packet.decode() for packet in container.demux(video))
 
 

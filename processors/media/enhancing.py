@@ -87,7 +87,10 @@ class _Work:
     def _ways(self) -> Iterator[tuple[Plan, Recipe | None]]:
         way = plan(self._found, self._job)
         if way.copies_picture:
-            yield way, None
+            reserving = way.reserving(self._source.size)
+            yield reserving, None
+            if reserving.reserved:
+                yield way, None  # the header lied about its length, and the room did not do
             way = plan(self._found, self._job, encode=f"it cannot be taken as it is: {self._why}")
         for encoder in self._encoders:
             how = recipe(encoder, way)

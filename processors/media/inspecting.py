@@ -244,6 +244,7 @@ def _first_frames(container: Any, video: Any, sounds: list[Any]) -> tuple[Any, s
         if stream not in wanted:
             stream.discard = Discard.all
     video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    video.codec_context.thread_count = 1  # of several, each would want a picture of its own first
     picture: Any = None
     failures = dict.fromkeys((stream.index for stream in sounds), 0)
     for number, packet in enumerate(_packets(container, wanted)):

@@ -81,25 +81,25 @@ class Making:
     def run(self, target: TargetFile, progress: Progress) -> Written:
         """Make it. Raises EncoderError, PictureError, SoundError, MuxError, TargetError, MemoryError."""
         name = "webm" if self._recipe is not None and self._recipe.container == "webm" else "mp4"
-        output = av.open(
-            target,
-            "w",
-            format=name,
-            container_options=self._container_options(name),
-            buffer_size=BUFFER,
-            io_open=target.reopen,
-        )
+        options = self._container_options(name)
+        if self._plan.copies_everything:
+            # By FFmpeg itself: through us it would take as long again.
+            output = av.open(target.link, "w", format=name, container_options=options)
+        else:
+            output = av.open(
+                target, "w", format=name, container_options=options, buffer_size=BUFFER, io_open=target.reopen
+            )
         try:
             with self._source.demuxed() as container:
                 try:
-                    written = self._through(container, output, progress)
+                    written = self._through(container, target, output, progress)
                 finally:
                     # Nobody may still be at work in what is closed now.
                     self._crew.stop()
             try:
                 output.close()
             except (OSError, ValueError, av.FFmpegError) as error:
-                target.checked()
+                target.checked(error)
                 raise MuxError(words_of(error)) from error
             target.checked()
             return written
@@ -113,9 +113,11 @@ class Making:
             return _GATHER | {
                 "movflags": "+frag_keyframe+empty_moov+default_base_moof+skip_trailer+negative_cts_offsets"
             }
+        if self._plan.reserved:
+            return {"moov_size": str(self._plan.reserved)}
         return _GATHER | {"movflags": "+faststart"}
 
-    def _through(self, container: Any, output: Any, progress: Progress) -> Written:
+    def _through(self, container: Any, target: TargetFile, output: Any, progress: Progress) -> Written:
         plan, crew = self._plan, self._crew
         streams = {stream.index: stream for stream in container.streams}
         picture = streams[plan.picture.index]
@@ -126,10 +128,10 @@ class Making:
         copied: dict[int, CopiedStream] = {}
 
         def copy(stream: Any) -> tuple[Any, CopiedStream]:
-            target = _copied_stream(output, stream)
-            copied[stream.index] = CopiedStream(stream, target, plan.start, plan.picture.frame_rate, self._damage)
+            taken = _copied_stream(output, stream)
+            copied[stream.index] = CopiedStream(stream, taken, plan.start, plan.picture.frame_rate, self._damage)
             routes[stream.index] = done
-            return target, copied[stream.index]
+            return taken, copied[stream.index]
 
         made = sum(not sound.copied for sound in plan.sounds)
         done = crew.channel(PACKET_BYTES, producers=1 + (not plan.copies_picture) + (made > 0))
@@ -151,8 +153,8 @@ class Making:
             if sound.copied:
                 copy(stream)
             else:
-                target = self._sound_stream(output, sound)
-                lanes[stream.index] = SoundLane(sound, stream, target, plan.start, self._damage)
+                heard_as = self._sound_stream(output, sound)
+                lanes[stream.index] = SoundLane(sound, stream, heard_as, plan.start, self._damage)
         if lanes:
             heard = crew.channel(PACKET_BYTES)
             outlets.append(heard)
@@ -164,7 +166,7 @@ class Making:
             crew.start(lambda: feeding.hand_on(read, routes), *outlets, done)
         # Where all is taken as it is there is nothing to overlap, and threads would only be in each other's way.
         with crew:
-            self._write(output, done if outlets else read, copied, out, progress)
+            self._write(target, output, done if outlets else read, copied, out, progress)
         if crew.failure is not None:
             raise crew.failure
         if isinstance(writer, PictureEncoder):
@@ -183,6 +185,7 @@ class Making:
 
     def _write(
         self,
+        target: TargetFile,
         output: Any,
         done: Iterable[Any],
         copied: Mapping[int, CopiedStream],
@@ -198,6 +201,7 @@ class Making:
             try:
                 output.mux_one(packet)
             except (OSError, ValueError, av.FFmpegError) as error:
+                target.checked(error)
                 raise MuxError(words_of(error)) from error
             if packet.stream is picture:
                 progress.picture(at)

@@ -11,6 +11,9 @@ BUFFER = 2**17
 """Bytes that FFmpeg gathers before it writes."""
 
 
+_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
+
+
 class TargetError(Exception):
     """The target cannot be written."""
 
@@ -66,8 +69,15 @@ class TargetFile:
         """The same file, to read from its start."""
         return _Reader(self)
 
-    def checked(self) -> None:
-        """Raise TargetError where something was refused."""
+    @property
+    def link(self) -> str:
+        """A name under which FFmpeg may open this file, whatever happens to its own."""
+        return f"/proc/self/fd/{self.fd}"
+
+    def checked(self, error: Exception | None = None) -> None:
+        """Raise TargetError where the file system refused something, or `error` says that it did."""
+        if self.error is None and isinstance(error, OSError) and error.errno in _REFUSALS:
+            self.error = error
         if self.error is not None:
             raise TargetError(self.error)
 

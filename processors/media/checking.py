@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from processors.media.boxes import Box, boxes_of
 from processors.media.opening import words_of
 from processors.media.pictures import Written
 from processors.media.planning import Plan
+
+_OPTIONS = {"protocol_whitelist": "fd", "probesize": "65536", "analyzeduration": "1", "fpsprobesize": "0"}
+"""We know what it should be: no need to read ahead for what its header does not say."""
 
 _VP9_LEVELS = (
     (36864, 10), (73728, 11), (122880, 20), (245760, 21), (552960, 30), (983040, 31),
@@ -39,6 +43,8 @@ class Checked:
     """RFC 6381."""
     boxes: tuple[Box, ...]
     """Of an MP4 file."""
+    x264: str | None
+    """The version of x264 that encoded it, as its first picture says."""
 
 
 def check(fd: int, plan: Plan, written: Written, container_name: str) -> Checked:
@@ -48,10 +54,8 @@ def check(fd: int, plan: Plan, written: Written, container_name: str) -> Checked
         _check_boxes(fd, boxes)
     os.lseek(fd, 0, os.SEEK_SET)
     try:
-        with av.open(
-            "fd:", options={"protocol_whitelist": "fd", "fd": str(fd)}, metadata_errors="replace"
-        ) as container:
-            return _checked(container, plan, written, boxes)
+        with av.open("fd:", options={**_OPTIONS, "fd": str(fd)}, metadata_errors="replace") as container:
+            return _checked(container, plan, written, boxes, _x264(fd, boxes))
     except (av.FFmpegError, ValueError) as error:
         raise NotAsMeantError(f"it cannot be read again: {words_of(error)}") from error
 
@@ -65,7 +69,13 @@ def _check_boxes(fd: int, boxes: Sequence[Box]) -> None:
         raise NotAsMeantError(f"its boxes end at {end}, the file at {size}")
 
 
-def _checked(container: Any, plan: Plan, written: Written, boxes: tuple[Box, ...]) -> Checked:
+def _x264(fd: int, boxes: Sequence[Box]) -> str | None:
+    data = next((os.pread(fd, 1 << 16, box.offset) for box in boxes if box.name == "mdat"), b"")
+    found = re.search(rb"x264 - core (\d+(?: r\w+)?(?: \w{7})?)", data)
+    return found[1].decode("ascii") if found else None
+
+
+def _checked(container: Any, plan: Plan, written: Written, boxes: tuple[Box, ...], x264: str | None) -> Checked:
     if not container.streams.video:
         raise NotAsMeantError("there is no picture in it")
     video = container.streams.video[0]
@@ -79,9 +89,8 @@ def _checked(container: Any, plan: Plan, written: Written, boxes: tuple[Box, ...
     if indexed:
         frames, length = video.frames, float((video.duration or 0) * video.time_base)
         # It is an index that says so: what lies where it ends must be there, and be a picture.
-        last = _last_pictures(container, video)
-        if not last:
-            raise NotAsMeantError("its last pictures do not decode")
+        if not _end_is_there(container, video, boxes[-1].offset + boxes[-1].length):
+            raise NotAsMeantError("its last pictures are not there, or do not decode")
     else:
         frames, length = _counted(container, video, written.step)
     if frames != written.frames:
@@ -99,6 +108,7 @@ def _checked(container: Any, plan: Plan, written: Written, boxes: tuple[Box, ...
         audio_codec=sounds[0].codec_context.name if sounds else None,
         codecs=",".join(codecs),
         boxes=boxes,
+        x264=x264,
     )
 
 
@@ -115,16 +125,14 @@ def _counted(container: Any, video: Any, step: float) -> tuple[int, float]:
     return frames, end - (first or 0.0)
 
 
-def _last_pictures(container: Any, video: Any) -> int:
-    """How many decode from the last key frame on."""
+def _end_is_there(container: Any, video: Any, size: int) -> bool:
+    """Whether the last picture lies within the file, and the last key frame decodes."""
     entries = video.index_entries
-    if not len(entries):
-        return 0
+    if not len(entries) or any(entry.pos + entry.size > size for entry in entries):
+        return False
     container.seek(entries[-1].timestamp, stream=video)
-    decoded = 0
-    for packet in container.demux(video):
-        decoded += len(packet.decode())
-    return decoded
+    video.codec_context.thread_count = 1  # of several, each would want a picture of its own first
+    return any(packet.decode() for packet in container.demux(video))
 
 
 def _video_string(stream: Any) -> str:

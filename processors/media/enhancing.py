@@ -13,11 +13,12 @@ from typing import Any
 import av
 
 from processors.media.checking import Checked, NotAsMeantError, check
+from processors.media.copying import MuxError
 from processors.media.cost import Cost
 from processors.media.damage import Damage
 from processors.media.encoders import ENCODERS, Recipe, available, recipe
 from processors.media.inspecting import TooLargeError, inspect
-from processors.media.making import Making, MuxError
+from processors.media.making import Making
 from processors.media.opening import RefusedError, Source, opened
 from processors.media.pictures import EncoderError, PictureError, Written
 from processors.media.planning import Plan, plan
@@ -67,6 +68,7 @@ class _Work:
         self._encoders = available(encoders)
         self._found = inspect(source)
         self._warnings: list[str] = []
+        self._why = ""
 
     def made(self) -> dict[str, Any]:
         """One way after the other, until one of them does. Raises what the last one did."""
@@ -75,16 +77,21 @@ class _Work:
             try:
                 return self._once(way, how)
             except _FAULTS as error:
-                last = error
+                # Its traceback would keep all that was open for this way.
+                last, last.__cause__, last.__context__ = error.with_traceback(None), None, None
                 name = "taking the picture as it is" if how is None else how.encoder
+                self._why = str(error)
                 self._warnings.append(f"{name} failed: {error}")
         raise last
 
     def _ways(self) -> Iterator[tuple[Plan, Recipe | None]]:
         way = plan(self._found, self._job)
         if way.copies_picture:
-            yield way, None
-            way = plan(self._found, self._job, encode=f"it cannot be taken as it is ({self._warnings[-1]})")
+            reserving = way.reserving(self._source.size)
+            yield reserving, None
+            if reserving.reserved:
+                yield way, None  # the header lied about its length, and the room did not do
+            way = plan(self._found, self._job, encode=f"it cannot be taken as it is: {self._why}")
         for encoder in self._encoders:
             how = recipe(encoder, way)
             yield (way.in_opus() if how.sound == "libopus" else way), how
@@ -128,7 +135,7 @@ class _Work:
             "damage": damage.in_words(),
             "warnings": [*way.warnings, *self._warnings],
             "parameters": self._parameters(way, how, written),
-            "tools": tools(),
+            "tools": tools(way, checked),
         }
 
     def _bit_rate(self, way: Plan, file: TargetFile, checked: Checked, written: Written) -> int:
@@ -165,10 +172,11 @@ class _Work:
         }
 
 
-def tools() -> dict[str, str]:
-    """Name → version of what renditions are made by."""
+def tools(way: Plan, checked: Checked) -> dict[str, str]:
+    """Name → version of what a rendition was made by."""
     versions = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
-    return {"av": av.__version__, "ffmpeg": av.ffmpeg_version_info, **versions}
+    x264 = {"x264": checked.x264} if checked.x264 and not way.copies_picture else {}
+    return {"av": av.__version__, "ffmpeg": av.ffmpeg_version_info, **versions, **x264}
 
 
 @contextmanager

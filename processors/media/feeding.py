@@ -23,10 +23,8 @@ JUMP = 10
 _BROADCAST = frozenset({"mpegts", "mpeg"})
 
 
-def feed(
-    container: Any, streams: list[Any], routes: Mapping[int, Channel[Any]], source: Source, damage: Damage
-) -> None:
-    """Hand on every packet of these streams, by the index of its stream."""
+def packets_of(container: Any, streams: list[Any], source: Source, damage: Damage) -> Iterator[Any]:
+    """Every packet of these streams, as far as they can be read."""
     for stream in container.streams:
         if stream not in streams:
             stream.discard = Discard.all
@@ -34,14 +32,20 @@ def feed(
     for packet in _packets(container, streams, damage):
         if clock is not None:
             clock.correct(packet)
-        routes[packet.stream.index].put(packet, packet.size)
+        yield packet
     if os.fstat(source.fd).st_size < source.size:
         damage.tell("it became shorter while it was read")
 
 
+def hand_on(packets: Iterator[Any], routes: Mapping[int, Channel[Any]]) -> None:
+    """Give each packet to whoever works on its stream."""
+    for packet in packets:
+        routes[packet.stream.index].put(packet, packet.size)
+
+
 def _packets(container: Any, streams: list[Any], damage: Damage) -> Iterator[Any]:
     errors = 0
-    last: float | None = None
+    last: Any = None
     while True:
         try:
             for packet in container.demux(streams):
@@ -49,14 +53,14 @@ def _packets(container: Any, streams: list[Any], damage: Damage) -> Iterator[Any
                 if not packet.size:
                     continue
                 errors = 0
-                last = _seconds(packet) if packet.dts is not None else last
+                last = packet
                 yield packet
             return
         except MemoryError:
             raise
         except av.FFmpegError:
             errors += 1
-            where = "" if last is None else f" after {max(0.0, last):.1f} s"
+            where = "" if last is None or last.dts is None else f" after {max(0.0, _seconds(last)):.1f} s"
             damage.tell(f"it cannot be read{where}")
             if errors >= MAX_ERRORS:
                 return

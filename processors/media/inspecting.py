@@ -12,7 +12,7 @@ import av
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Discard, Disposition
 
-from processors.media.opening import MAX_PIXELS, RefusedError, Source
+from processors.media.opening import DECLARE_ALL, MAX_PIXELS, RefusedError, Source
 
 MAX_SIDE = 16384
 """Pixels of the longest side of a picture that is decoded."""
@@ -156,7 +156,7 @@ def aspect_of(stream: Any) -> Fraction:
 def _picture_stream(container: Any, source: Source) -> Any:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
-        if source.missing is None and container.streams.audio:
+        if source.missing is None and container.streams.audio and DECLARE_ALL & set(container.format.name.split(",")):
             raise RefusedError("no_video", "it holds sound but no picture")
         raise RefusedError("unreadable", source.missing or "no video stream was found in it")
     for stream in streams:
@@ -232,7 +232,9 @@ def _seen(picture: Picture, frame: Any) -> Picture:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise TooLargeError(f"its picture is {width} x {height} pixels: more than {MAX_PIXELS:,} are not worked on")
+        raise TooLargeError(
+            f"its picture is {width} x {height} pixels: no more than {MAX_SIDE} a side and {MAX_PIXELS:,} in all are worked on"
+        )
 
 
 def _first_frames(container: Any, video: Any, sounds: list[Any]) -> tuple[Any, set[int]]:
@@ -242,6 +244,7 @@ def _first_frames(container: Any, video: Any, sounds: list[Any]) -> tuple[Any, s
         if stream not in wanted:
             stream.discard = Discard.all
     video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    video.codec_context.thread_count = 1  # of several, each would want a picture of its own first
     picture: Any = None
     failures = dict.fromkeys((stream.index for stream in sounds), 0)
     for number, packet in enumerate(_packets(container, wanted)):

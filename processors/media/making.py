@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
 import av
 
 from processors.media import feeding, pictures, sounds
+from processors.media.copying import CopiedStream, MuxError
 from processors.media.crew import Channel, Crew
 from processors.media.damage import Damage
 from processors.media.encoders import MAX_THREADS, Recipe
@@ -26,6 +27,9 @@ PACKET_BYTES = 8 * 2**20
 """Bytes of packets between two threads."""
 
 _DECODER_THREADS = 8
+
+_GATHER = {"flush_packets": "0"}
+"""Written when there is enough to write, not packet by packet."""
 
 _TAGS = frozenset(
     [
@@ -57,10 +61,6 @@ _TAGS = frozenset(
 """Tags that are carried over. Where it was recorded is not among them."""
 
 
-class MuxError(Exception):
-    """What was encoded, or taken as it is, does not fit into the container."""
-
-
 class Making:
     """One rendition, being made."""
 
@@ -77,31 +77,29 @@ class Making:
         self._threads = min(threads or len(os.sched_getaffinity(0)), MAX_THREADS)
         self._damage = damage
         self._crew = Crew()
-        self._reordered = self._undated = 0
-        self._first_pts: int | None = None
 
     def run(self, target: TargetFile, progress: Progress) -> Written:
         """Make it. Raises EncoderError, PictureError, SoundError, MuxError, TargetError, MemoryError."""
         name = "webm" if self._recipe is not None and self._recipe.container == "webm" else "mp4"
-        output = av.open(
-            target,
-            "w",
-            format=name,
-            container_options=self._container_options(name),
-            buffer_size=BUFFER,
-            io_open=target.reopen,
-        )
+        options = self._container_options(name)
+        if self._plan.copies_everything:
+            # By FFmpeg itself: through us it would take as long again.
+            output = av.open(target.link, "w", format=name, container_options=options)
+        else:
+            output = av.open(
+                target, "w", format=name, container_options=options, buffer_size=BUFFER, io_open=target.reopen
+            )
         try:
             with self._source.demuxed() as container:
                 try:
-                    written = self._through(container, output, progress)
+                    written = self._through(container, target, output, progress)
                 finally:
                     # Nobody may still be at work in what is closed now.
                     self._crew.stop()
             try:
                 output.close()
             except (OSError, ValueError, av.FFmpegError) as error:
-                target.checked()
+                target.checked(error)
                 raise MuxError(words_of(error)) from error
             target.checked()
             return written
@@ -110,29 +108,38 @@ class Making:
 
     def _container_options(self, name: str) -> dict[str, str]:
         if name == "webm":
-            return {}
+            return _GATHER
         if self._plan.segment is not None:
-            return {"movflags": "+frag_keyframe+empty_moov+default_base_moof+skip_trailer+negative_cts_offsets"}
-        return {"movflags": "+faststart"}
+            return _GATHER | {
+                "movflags": "+frag_keyframe+empty_moov+default_base_moof+skip_trailer+negative_cts_offsets"
+            }
+        if self._plan.reserved:
+            return {"moov_size": str(self._plan.reserved)}
+        return _GATHER | {"movflags": "+faststart"}
 
-    def _through(self, container: Any, output: Any, progress: Progress) -> Written:
+    def _through(self, container: Any, target: TargetFile, output: Any, progress: Progress) -> Written:
         plan, crew = self._plan, self._crew
         streams = {stream.index: stream for stream in container.streams}
         picture = streams[plan.picture.index]
         output.metadata.update(_tags(self._found.tags))
         if plan.segment is None and self._found.chapters:
             output.set_chapters(_chapters(self._found, plan.start))
-        writer: _CopiedPicture | PictureEncoder
+        writer: CopiedStream | PictureEncoder
+        copied: dict[int, CopiedStream] = {}
+
+        def copy(stream: Any) -> tuple[Any, CopiedStream]:
+            taken = _copied_stream(output, stream)
+            copied[stream.index] = CopiedStream(stream, taken, plan.start, plan.picture.frame_rate, self._damage)
+            routes[stream.index] = done
+            return taken, copied[stream.index]
+
         made = sum(not sound.copied for sound in plan.sounds)
         done = crew.channel(PACKET_BYTES, producers=1 + (not plan.copies_picture) + (made > 0))
         routes: dict[int, Channel[Any]] = {}
         outlets = []
         filters = PictureFilter(plan, self._threads)
         if plan.copies_picture:
-            self._reordered = picture.codec_context.reorder_depth
-            out = _copied_stream(output, picture)
-            writer = _CopiedPicture(plan, out)
-            routes[picture.index] = done
+            out, writer = copy(picture)
         else:
             out = self._picture_stream(output)
             writer = PictureEncoder(out, plan)
@@ -140,29 +147,26 @@ class Making:
             outlets.append(packets)
             pictures.prepare(picture.codec_context, min(self._threads, _DECODER_THREADS))
             self._start_pictures(packets, picture, filters, writer, done)
-        copied = {picture.index: out} if plan.copies_picture else {}
         lanes = {}
         for sound in plan.sounds:
             stream = streams[sound.source.index]
             if sound.copied:
-                copied[stream.index] = _copied_stream(output, stream)
-                routes[stream.index] = done
+                copy(stream)
             else:
-                target = self._sound_stream(output, sound)
-                lanes[stream.index] = SoundLane(sound, stream, target, plan.start, self._damage)
+                heard_as = self._sound_stream(output, sound)
+                lanes[stream.index] = SoundLane(sound, stream, heard_as, plan.start, self._damage)
         if lanes:
             heard = crew.channel(PACKET_BYTES)
             outlets.append(heard)
             routes |= dict.fromkeys(lanes, heard)
             crew.start(lambda: sounds.run(heard, done, lanes), done)
         wanted = [streams[index] for index in routes]
-        crew.start(
-            lambda: feeding.feed(container, wanted, routes, self._source, self._damage),
-            *outlets,
-            done,
-        )
+        read = feeding.packets_of(container, wanted, self._source, self._damage)
+        if outlets:
+            crew.start(lambda: feeding.hand_on(read, routes), *outlets, done)
+        # Where all is taken as it is there is nothing to overlap, and threads would only be in each other's way.
         with crew:
-            self._write(output, done, copied, out, writer, progress)
+            self._write(target, output, done if outlets else read, copied, out, progress)
         if crew.failure is not None:
             raise crew.failure
         if isinstance(writer, PictureEncoder):
@@ -181,44 +185,26 @@ class Making:
 
     def _write(
         self,
+        target: TargetFile,
         output: Any,
-        done: Channel[Any],
-        copied: Mapping[int, Any],
+        done: Iterable[Any],
+        copied: Mapping[int, CopiedStream],
         picture: Any,
-        writer: PictureEncoder | _CopiedPicture,
         progress: Progress,
     ) -> None:
         """Everything that is done, until all is."""
         for packet in done:
-            is_picture = packet.stream is picture
-            if not is_picture and packet.stream.container is not output:
-                target = copied[packet.stream.index]
-                is_picture = target is picture
-                self._move(packet, target)
-                if is_picture:
-                    assert isinstance(writer, _CopiedPicture)
-                    writer.saw(packet)
+            if packet.stream.container is output:
+                at = float(packet.pts * packet.time_base) if packet.stream is picture else 0.0
+            else:
+                at = copied[packet.stream.index].move(packet)
             try:
                 output.mux_one(packet)
             except (OSError, ValueError, av.FFmpegError) as error:
+                target.checked(error)
                 raise MuxError(words_of(error)) from error
-            if is_picture:
-                progress.picture(float(packet.pts * packet.time_base) if packet.pts is not None else 0.0)
-
-    def _move(self, packet: Any, target: Any) -> None:
-        """A packet of the source becomes one of the target's, beginning at 0."""
-        if packet.pts is None:
-            raise MuxError("it does not say when each packet is shown")
-        if packet.dts is None:
-            # Matroska has no such times. The first ones are not worked out by FFmpeg: they lie before the first picture.
-            self._undated += 1
-            step = packet.duration or round(1 / (self._plan.picture.frame_rate or 25) / packet.time_base)
-            first = self._first_pts = packet.pts if self._first_pts is None else self._first_pts
-            packet.dts = first - (self._reordered - self._undated + 1) * step
-        shift = round(self._plan.start / packet.time_base)
-        packet.pts -= shift
-        packet.dts -= shift
-        packet.stream = target
+            if packet.stream is picture:
+                progress.picture(at)
 
     def _picture_stream(self, output: Any) -> Any:
         plan, recipe = self._plan, self._recipe
@@ -256,31 +242,6 @@ class Making:
             reason = f"the sound ({sound.source.codec}) was left out: {words_of(error)}"
             raise sounds.SoundError(sound.source.index, reason) from error
         return stream
-
-
-class _CopiedPicture:
-    """Counts pictures that are taken as they are."""
-
-    def __init__(self, plan: Plan, stream: Any) -> None:
-        self._stream = stream
-        self._step = Fraction(1) / (plan.picture.frame_rate or 25)
-        self._frames = 0
-        self._first: Fraction | None = None
-        self._end = Fraction(0)
-
-    def saw(self, packet: Any) -> None:
-        """One more."""
-        at = packet.pts * packet.time_base
-        if packet.duration:
-            self._step = packet.duration * packet.time_base
-        self._first = at if self._first is None else min(self._first, at)
-        self._end = max(self._end, at + self._step)
-        self._frames += 1
-
-    def written(self, used: Mapping[str, list[str]]) -> Written:
-        """What was sent."""
-        length = self._end - (self._first or 0)
-        return Written(self._frames, float(length), float(self._step), float(self._end), (), used)
 
 
 def look_of(plan: Plan) -> Look:

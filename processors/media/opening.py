@@ -23,6 +23,9 @@ FORMATS = (
 )
 """The demuxers that FFmpeg may use: real containers, and none that follows names to other files or hosts."""
 
+DECLARE_ALL = frozenset({"mov", "mp4", "matroska", "webm", "avi", "asf"})
+"""Containers whose header names every stream: what is not named there does not exist."""
+
 MAX_PIXELS = 8192 * 8192
 """Pixels of the largest picture that is decoded."""
 

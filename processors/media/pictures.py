@@ -137,8 +137,9 @@ class PictureEncoder:
         stamp = frame.pts if frame.pts is not None else frame.dts
         if stamp is None:
             return 0 if self._first is None else self._last + self._step
-        at = round(Fraction(stamp * frame.time_base - self._plan.start) / self._plan.time_base)
-        return max(at, 0) if self._first is None else max(at, self._last + 1)
+        at: int = round((stamp * frame.time_base - self._plan.start) / self._plan.time_base)
+        earliest = 0 if self._first is None else self._last + 1
+        return max(at, earliest)
 
 
 def _decoded(context: Any, packet: Any, damage: Damage, at: float | None) -> Iterator[Any]:
@@ -158,7 +159,8 @@ def _decoded(context: Any, packet: Any, damage: Damage, at: float | None) -> Ite
 
 def _bytes_of(frame: Any) -> int:
     # Not by its planes: asking for them ties a knot that keeps the frame until Python looks for knots.
-    return int(frame.width * frame.height * frame.format.padded_bits_per_pixel) // 8
+    bits: int = frame.width * frame.height * frame.format.padded_bits_per_pixel
+    return bits // 8
 
 
 def _raise_memory(error: Exception) -> None:

@@ -24,6 +24,9 @@ _TIMED = frozenset({"mov", "mp4", "matroska", "webm", "mpegts", "flv"})
 
 _LAYOUTS = {3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1"}
 _RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_INDEX = 64 * 1024
+"""Bytes of an index for all but packets: tags, chapters, codecs."""
+
 _EACH = 48_000
 """Bits a second that each channel of surround sound must get, else it becomes stereo."""
 
@@ -66,10 +69,27 @@ class Plan:
     warnings: tuple[str, ...]
     damage: tuple[str, ...]
 
+    reserved: int = 0
+    """Bytes kept free in front for the index; 0: it is brought there at the end, by moving everything else."""
+
+    @property
+    def copies_everything(self) -> bool:
+        """Whether nothing is encoded at all."""
+        return self.copies_picture and all(sound.copied for sound in self.sounds)
+
     @property
     def copies_picture(self) -> bool:
         """Whether the picture is taken as it is."""
         return self.action == "remux"
+
+    def reserving(self, size: int) -> Plan:
+        """The same with room for its index, where that is next to nothing beside the `size` bytes of the source."""
+        if not (self.copies_everything and self.duration and self.frames):
+            return self
+        sounds = sum(self.duration * sound.source.rate / 1024 for sound in self.sounds)
+        # Of a picture: its size, time, order and place; sound has the same length throughout.
+        room = int(_INDEX + 1.1 * (40 * self.frames + 24 * sounds))
+        return replace(self, reserved=room) if 100 * room < size else self
 
     def without(self, index: int, why: str) -> Plan:
         """The same, but for one stream of sound."""
@@ -128,7 +148,8 @@ def size_of(picture: Picture, max_height: int | None) -> tuple[int, int, bool]:
         width, height = width * max_height / height, float(max_height)
     fits = min(1.0, MAX_SIDE / max(width, height), (MAX_AREA / (width * height)) ** 0.5)
     width, height = width * fits, height * fits
-    if (width, height) == (full_width, full_height):
+    if (width, height) == (picture.width, picture.height) or (height, width) == (picture.width, picture.height):
+        # An odd line is cut off: to squeeze it in would blur all others.
         return max(2, int(width) & ~1), max(2, int(height) & ~1), False
     return max(2, round(width / 2) * 2), max(2, round(height / 2) * 2), fits < 1
 

@@ -10,10 +10,7 @@ from av.stream import Disposition
 
 from processors.media.decoding import duration_of, pictures, prepare, video_stream
 from processors.media.metadata import describe
-from processors.media.opening import RefusedError, Source, opened
-
-_DECLARE_ALL = frozenset({"mov", "mp4", "matroska", "webm", "avi", "asf"})
-"""Containers whose header names every stream: what is not named there does not exist."""
+from processors.media.opening import DECLARE_ALL, RefusedError, Source, opened
 
 
 def read(path: bytes, *, gps: bool = False) -> dict[str, Any]:
@@ -28,7 +25,7 @@ def _read(source: Source, container: Any, *, gps: bool) -> dict[str, Any]:
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     audio = next(iter(container.streams.audio), None)
     if not videos:
-        if missing is None and audio is not None and _DECLARE_ALL & set(name.split(",")):
+        if missing is None and audio is not None and DECLARE_ALL & set(name.split(",")):
             raise RefusedError("no_video", "it holds sound but no picture")
         raise RefusedError("unreadable", missing or "no video stream was found in it")
     # A codec that FFmpeg does not know has no context.

@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-BUFFER = 2**20
+BUFFER = 2**17
 """Bytes that FFmpeg gathers before it writes."""
 
 
 # EFBIG: the room that is kept free on its disk begins there (`jobs.leave_free`).
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class TargetError(Exception):
@@ -68,10 +69,17 @@ class TargetFile:
 
     def reopen(self, _url: str, _flags: int, _options: dict[str, str]) -> Any:
         """The same file, to read from its start."""
-        return _Reader(self.fd)
+        return _Reader(self)
 
-    def checked(self) -> None:
-        """Raise TargetError where something was refused."""
+    @property
+    def link(self) -> str:
+        """A name under which FFmpeg may open this file, whatever happens to its own."""
+        return f"/proc/self/fd/{self.fd}"
+
+    def checked(self, error: Exception | None = None) -> None:
+        """Raise TargetError where the file system refused something, or `error` says that it did."""
+        if self.error is None and isinstance(error, OSError) and error.errno in _REFUSALS:
+            self.error = error
         if self.error is not None:
             raise TargetError(self.error)
 
@@ -86,24 +94,25 @@ class TargetFile:
         """FFmpeg closes what it was given: not this, for it is still looked at."""
 
     def end(self) -> None:
-        """Close it."""
+        """Close it. What FFmpeg still wants to write when it is let go of must not reach another file."""
         os.close(self.fd)
+        self.fd = -1
 
 
 class _Reader:
     name = "target, read"
 
-    def __init__(self, fd: int) -> None:
-        self._fd, self._at = fd, 0
+    def __init__(self, target: TargetFile) -> None:
+        self._target, self._at = target, 0
 
     def read(self, size: int) -> bytes:
-        data = os.pread(self._fd, size, self._at)
+        data = os.pread(self._target.fd, size, self._at)
         self._at += len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at}.get(whence)
-        self._at = offset + (os.fstat(self._fd).st_size if base is None else base)
+        self._at = offset + (os.fstat(self._target.fd).st_size if base is None else base)
         return self._at
 
     def tell(self) -> int:

@@ -25,6 +25,8 @@ class Asked:
     video: str
     preset: str
     hls: bool
+    id: str
+    """Of the request's event: the cause of all that is done about it."""
     ver: int
     """Of the video's subject: what becomes of the request is told beyond it."""
 
@@ -53,9 +55,10 @@ async def ask(log: Log, settings: Settings, video: str, preset: str | None, *, h
         request = EnhancementRequested(
             revision=facts.revision, request=before + 1, preset=chosen, hls=hls, reason="a person asked for it"
         )
+        new = new_event(video, request, source="request", expected=facts.ver)
         try:
-            placed = await log.append(new_event(video, request, source="request", expected=facts.ver))
+            placed = await log.append(new)
         except ConflictError:
             continue
-        return Asked(video, chosen, hls, placed.ver)
+        return Asked(video, chosen, hls, new.id, placed.ver)
     raise LogUnavailableError(f"{video} changes too fast to decide anything: try again in a moment")

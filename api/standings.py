@@ -33,12 +33,20 @@ class Standings:
     def __init__(self, log: Log, catalogue: Catalogue, *, previews: bool) -> None:
         self._log, self._catalogue, self._previews = log, catalogue, previews
         self._stored: OrderedDict[str, Stored] = OrderedDict()
+        self._asked: OrderedDict[str, int] = OrderedDict()
 
     def stored(self, stored: Stored) -> None:
         """A video came in here: whoever asks for it is told so, whatever is down."""
         self._stored[stored.video] = stored
         if len(self._stored) > KEPT:
             self._stored.popitem(last=False)
+
+    def asked(self, video: str, ver: int) -> None:
+        """Work on a video was asked for here, by its event `ver`: what the catalogue knew before is not the answer."""
+        self._asked[video] = ver
+        self._asked.move_to_end(video)
+        if len(self._asked) > KEPT:
+            self._asked.popitem(last=False)
 
     async def of(self, video: str) -> MediaOf | None:
         """How the work on a video stands; None for what is no video that came in.
@@ -50,7 +58,7 @@ class Standings:
         down: DependencyDownError | None = None
         found: MediaOf | None = None
         try:
-            if (found := await self._catalogue.media(video)) is not None and _has_ended(found):
+            if (found := await self._catalogue.media(video)) is not None and self._is_settled(found):
                 return found
         except DependencyDownError as error:
             down = error
@@ -66,6 +74,13 @@ class Standings:
             raise down
         return found
 
+    def _is_settled(self, media: MediaOf) -> bool:
+        """Whether nothing is under way, nor was asked for since: else the log may know more by now."""
+        states = media.tasks.values()
+        newest = max((state.ver for state in states), default=0)
+        ended = all(state.status in {"completed", "failed"} for state in states)
+        return ended and newest >= self._asked.get(media.video, 0)
+
     def _here(self, video: str) -> MediaOf | None:
         """As it came in, where it came in here."""
         if (stored := self._stored.get(video)) is None:
@@ -73,11 +88,6 @@ class Standings:
         event = stored.event
         first = Recorded(0, 0, "", type(event).__name__, video, 0, event.received_at, "upload", None, "", event)
         return media_in([first], previews=self._previews)
-
-
-def _has_ended(media: MediaOf) -> bool:
-    """Whether nothing is under way: else the log may know more by now."""
-    return all(state.status in {"completed", "failed"} for state in media.tasks.values())
 
 
 STANDINGS = web.AppKey("standings", Standings)

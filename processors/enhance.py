@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from processors.copies import Copies, fold
+from processors.media_failures import reason_of, unwritable
 from processors.ports import Advanced, EnhanceJob, Made, MediaFailure, Planned, Probed, Prober, Studio
 from processors.storage.disk import Marks, require_space
-from processors.storage.renditions import BusyError, Making, Renditions
+from processors.storage.renditions import BusyError, Making, Renditions, content_of
 from processors.storage.threads import in_thread
 from processors.wishes import Wanted, Wish, file_name, ids_of, progressive, rungs, stored_renditions, wish_of
 from streams.codec import Recorded
@@ -42,15 +43,16 @@ from streams.queries import Histories
 
 TASK: Task = "video-enhancement"
 
-ROOM_AGAIN = 30.0
-"""Seconds until it is tried again, where the disk was full."""
-
 EXTENSIONS = {"webm": ".webm"}
 """Container → ending of the file name, where it is not `.mp4`."""
 
 
 class _FailedError(Exception):
     """This content cannot be made into it; the message is the reason."""
+
+
+class _SupersededError(Exception):
+    """What was wanted of this content is wanted no longer; the message says why. A later event tells of what is."""
 
 
 @processor(
@@ -66,10 +68,9 @@ async def enhance(recorded: Recorded[Any], context: Context) -> AsyncIterator[Ev
         return
     history = await context.service(Histories).history(recorded.subject)  # type: ignore[type-abstract]
     facts = fold(history)
-    if facts.state == "removed" or recorded.event.revision < facts.revision:
-        return  # of what came later, a later event tells
     enhancing = _Enhancing(facts, wish, context, stored_renditions(history))
     try:
+        _require_current(facts, recorded.event)
         _require_wanted(facts, wish, recorded.event, context)
         async with aclosing(enhancing.events()) as events:
             async for event in events:
@@ -77,6 +78,17 @@ async def enhance(recorded: Recorded[Any], context: Context) -> AsyncIterator[Ev
     except _FailedError as error:
         context.log.warning("video cannot be enhanced", reason=str(error))
         yield EnhancementFailed(revision=facts.revision, preset=wish.preset, reason=str(error))
+    except _SupersededError as error:
+        context.log.info("video is not enhanced", reason=str(error))
+        if isinstance(recorded.event, EnhancementRequested):  # somebody waits for a word
+            yield EnhancementFailed(revision=recorded.event.revision, preset=wish.preset, reason=str(error))
+
+
+def _require_current(facts: Copies, event: Any) -> None:
+    if facts.state == "removed":
+        raise _SupersededError("the file was removed")
+    if event.revision < facts.revision:
+        raise _SupersededError("the file was replaced by newer content")
 
 
 def _require_wanted(facts: Copies, wish: Wish, event: Event, context: Context) -> None:
@@ -134,18 +146,16 @@ class _Enhancing:
     # ------------------------------------------------------------ one rendition
 
     async def _rendition(self, wanted: Wanted, number: int, of: int) -> AsyncGenerator[Event]:
-        ids = ids_of(wanted, self.facts, self.stored)
-        for rendition in reversed(ids):
-            there = await in_thread(self.renditions.there, rendition)
-            if there is not None:
-                self.made.append(rendition)
-                if rendition not in self.stored:  # the process died just before it could say so
-                    yield there
-                return
+        rendition, there = await in_thread(self._found, wanted)
+        if there is not None:
+            self.made.append(rendition)
+            if rendition not in self.stored:  # the process died just before it could say so
+                yield there
+            return
         await self._require_room()
         try:
-            async with self.renditions.making(ids[-1]) as making:
-                async with aclosing(self._making(wanted, ids[-1], making, number, of)) as events:
+            async with self.renditions.making(rendition) as making:
+                async with aclosing(self._making(wanted, rendition, making, number, of)) as events:
                     async for event in events:
                         yield event
         except BusyError as error:
@@ -153,7 +163,17 @@ class _Enhancing:
                 "another process is making this rendition; if it ends without one, it is made here"
             ) from error
         except OSError as error:
-            raise self._unwritable(error.strerror or str(error)) from error
+            raise unwritable(self.renditions.folder, error.strerror or str(error)) from error
+
+    def _found(self, wanted: Wanted) -> tuple[str, RenditionStored | None]:
+        """What was made of this content already, else the id under which it can be made."""
+        content = content_of(self.facts)
+        for rendition in ids_of(wanted, self.facts):
+            if (there := self.renditions.there(rendition, content)) is not None:
+                return rendition, there
+            if rendition not in self.stored and not self.renditions.is_known(rendition):
+                return rendition, None
+        raise _FailedError("it was made too often; remove what is not needed from the folder of renditions")
 
     async def _making(
         self, wanted: Wanted, rendition: str, making: Making, number: int, of: int
@@ -180,19 +200,18 @@ class _Enhancing:
                     case Made():
                         made = answer
                     case MediaFailure():
-                        self._failed(answer)
+                        raise _FailedError(reason_of(answer, self.renditions.folder, self.context))
         if made is None:
             raise TransientError("the process that made the rendition ended without a word")
         reach("enhance.made")
         if await self._identity() != before:
-            raise TransientError("the file changed while a rendition was made of it; it is made anew")
+            raise _SupersededError("the file changed while a rendition was made of it")
         stored = await in_thread(
             making.keep,
             file_name(wanted, self.facts),
             EXTENSIONS.get(made.container, ".mp4"),
             self._event(wanted, rendition, made, time.monotonic() - began),
-            source=self.facts.video,
-            filename=self.facts.filename,
+            source=self.facts,
         )
         reach("enhance.kept")
         self.made.append(rendition)
@@ -286,30 +305,11 @@ class _Enhancing:
         message = f"{advanced.frames}{expected} frames" + ("" if of == 1 else f", rendition {number + 1} of {of}")
         await self.context.service(Publisher).tell(Progress(self.facts.video, TASK, round(percent, 1), message))
 
-    def _failed(self, failure: MediaFailure) -> None:
-        """Sort a failure. Always raises."""
-        match failure.kind:
-            case "disk_full" | "unwritable":
-                raise self._unwritable(failure.reason)
-            case "unavailable":
-                raise DependencyDownError("the studio", failure.reason)
-            case "killed" | "gone" if self.context.attempt < self.context.settings.attempts:
-                raise TransientError(failure.reason)
-        raise _FailedError(failure.reason)
-
-    def _unwritable(self, reason: str) -> DependencyDownError:
-        return DependencyDownError(
-            "the folder of renditions",
-            f"{self.renditions.folder} cannot be written: {reason}. It goes on by itself once that is mended.",
-            retry_after=ROOM_AGAIN,
-            unreachable=False,
-        )
-
     async def _require_room(self) -> None:
         try:
             await in_thread(require_space, self.renditions.folder, 0, Marks.of(self.context.settings))
         except RejectedError as error:
-            raise self._unwritable(str(error)) from error
+            raise unwritable(self.renditions.folder, str(error)) from error
 
     def _source(self) -> OsPath:
         if self.facts.path is None:
@@ -327,5 +327,5 @@ class _Enhancing:
         identity = (found.st_size, found.st_mtime_ns, found.st_ino)
         facts = self.facts
         if facts.door == "watch" and identity != (facts.size, facts.modified_ns, facts.inode):
-            raise TransientError("the file is no longer the one that settled: it is looked at again")
+            raise _SupersededError("the file is being written again: once it is complete it is another revision")
         return identity

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import structlog
 
-from processors.storage.renditions import Renditions
+from processors.copies import fold
+from processors.storage.renditions import Renditions, content_of
 from processors.storage.threads import in_thread
 from processors.wishes import stored_renditions
 from streams.entries import new_event
 from streams.errors import ConflictError
-from streams.events import EnhancementCompleted
+from streams.events import EnhancementCompleted, Event
 from streams.log import Log
 from streams.settings import Settings
 
@@ -25,21 +26,25 @@ class Lineages:
     async def reappend_all(self) -> int:
         """Append what the log lacks of renditions whose videos it knows; returns how many it lacked.
 
-        Of videos that it does not know yet (watched files, which are found again by a scan) nothing is told: a
-        rendition that is asked for is then found by its lineage, and not made anew. Raises LogUnavailableError.
+        Of videos that it does not know yet (watched files, which are found again by a scan), or not with this content,
+        nothing is told: a rendition that is asked for is then found by its lineage, and not made anew. Raises
+        LogUnavailableError.
         """
         added, lineages = 0, self._renditions.all()
-        while (found := await in_thread(next, lineages, None)) is not None:
-            video, stored = found
-            history = await self._log.history(video)
-            if not history or stored.rendition in stored_renditions(history):
+        while (lineage := await in_thread(next, lineages, None)) is not None:
+            history, stored = await self._log.history(lineage.video), lineage.event
+            facts = fold(history)
+            same = (facts.revision, content_of(facts)) == (stored.revision, lineage.content)
+            if facts.path is None or not same or stored.rendition in stored_renditions(history):
                 continue
-            completed = EnhancementCompleted(
-                revision=stored.revision, preset=stored.preset, renditions=(stored.rendition,)
-            )
+            events: list[Event] = [stored]
+            if stored.kind == "progressive":
+                events.append(
+                    EnhancementCompleted(revision=stored.revision, preset=stored.preset, renditions=(stored.rendition,))
+                )
             try:
                 await self._log.append_all(
-                    [new_event(video, event, source="lineage") for event in (stored, completed)], timeout=10.0
+                    [new_event(lineage.video, event, source="lineage") for event in events], timeout=10.0
                 )
             except ConflictError:
                 continue

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from processors.copies import fold
+from processors.media_failures import reason_of, unwritable
 from processors.ports import MediaFailure, PreviewJob, Previews, Studio
 from processors.storage.disk import Marks, require_space
 from processors.storage.files import fsync_folder, make_folder
 from processors.storage.threads import in_thread
 from streams.codec import Recorded
 from streams.crashpoints import reach
-from streams.errors import DependencyDownError, RejectedError, TransientError
+from streams.errors import RejectedError
 from streams.events import Event, FileSettled, PreviewsFailed, PreviewsMade, VideoStored
 from streams.paths import OsPath
 from streams.processing import Context, First, processor
@@ -51,13 +52,15 @@ async def previews(recorded: Recorded[Any], context: Context) -> AsyncIterator[E
         found = await context.service(Studio).preview(PreviewJob(facts.path, OsPath(str(making))))  # type: ignore[type-abstract]
         if isinstance(found, MediaFailure):
             await in_thread(shutil.rmtree, making, ignore_errors=True)
-            yield _failed(found, stored.revision, context)
+            reason = reason_of(found, folder.parent, context)
+            context.log.info("no pictures of a video", kind=found.kind, reason=reason)
+            yield PreviewsFailed(revision=stored.revision, reason=reason)
             return
         reach("previews.made")
         final = await in_thread(_swap, making, folder, stored.revision)
         reach("previews.placed")
     except (OSError, RejectedError) as error:
-        raise _unwritable(folder, getattr(error, "strerror", None) or str(error)) from error
+        raise unwritable(folder, getattr(error, "strerror", None) or str(error)) from error
     yield _made(found, final, stored.revision)
 
 
@@ -73,28 +76,6 @@ def _made(found: Previews, folder: Path, revision: int) -> PreviewsMade:
         sprite=OsPath(str(folder / SPRITE)) if sheet else None,
         thumbnails=OsPath(str(folder / THUMBNAILS)) if sheet else None,
         tiles=found.tiles,
-    )
-
-
-def _failed(failure: MediaFailure, revision: int, context: Context) -> PreviewsFailed:
-    """The event of a failure that is the file's own. Raises what makes any other worth another try."""
-    match failure.kind:
-        case "disk_full" | "unwritable":
-            raise _unwritable(context.settings.previews_folder, failure.reason)
-        case "unavailable":
-            raise DependencyDownError("the studio", failure.reason)
-        case "killed" | "gone" if context.attempt < context.settings.attempts:
-            raise TransientError(failure.reason)
-    context.log.info("no pictures of a video", kind=failure.kind, reason=failure.reason)
-    return PreviewsFailed(revision=revision, reason=failure.reason)
-
-
-def _unwritable(folder: Path, reason: str) -> DependencyDownError:
-    return DependencyDownError(
-        "the folder of previews",
-        f"{folder} cannot be written: {reason}. It goes on by itself once that is mended.",
-        retry_after=30.0,
-        unreachable=False,
     )
 
 

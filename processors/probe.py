@@ -16,7 +16,8 @@ from streams.crashpoints import reach
 from streams.errors import DependencyDownError
 from streams.events import Event, FileSettled, VideoProbed, VideoProbeFailed, VideoStored
 from streams.media import metadata_document
-from streams.paths import OsPath, escape_path
+from streams.media_changes import name_in
+from streams.paths import OsPath
 from streams.processing import Context, First, processor
 
 
@@ -53,8 +54,7 @@ async def probe(recorded: Recorded[Any], context: Context) -> AsyncIterator[Even
 
 async def _write_document(video: str, stored: VideoStored | FileSettled, found: Probed, context: Context) -> None:
     """Put the metadata into its folder, for those who read it there; what the API shows comes from the log."""
-    name = stored.original_name if isinstance(stored, VideoStored) else os.path.basename(stored.relative)
-    document = metadata_document(video, escape_path(name), stored.revision, found.metadata or {})
+    document = metadata_document(video, name_in(stored) or "", stored.revision, found.metadata or {})
     data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     try:
         await in_thread(write_durably, context.settings.metadata_documents / f"{video}.json", data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from streams.events import EnhancementRequested, FileSettled, RenditionKind, Ren
 from streams.identity import rendition_id
 from streams.presets import Preset, digest_of
 from streams.settings import Settings
+
+MOST = 1000
+"""How often one rendition may be made because the one before had gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,10 @@ def stored_renditions(history: Iterable[Recorded[Any]]) -> dict[str, RenditionSt
     return {one.event.rendition: one.event for one in history if isinstance(one.event, RenditionStored)}
 
 
-def ids_of(wanted: Wanted, facts: Copies, stored: dict[str, RenditionStored]) -> list[str]:
-    """The ids that this rendition had, each made because the one before had gone, and the next one that is free."""
-    ids: list[str] = []
-    for take in range(len(stored) + 1):
-        ids.append(rendition_id(facts.video, facts.revision, f"{wanted.name}/{take}"))
-        if ids[-1] not in stored:
-            break
-    return ids
+def ids_of(wanted: Wanted, facts: Copies) -> Iterator[str]:
+    """The ids that this rendition may have: the next one where what had the one before is gone, or of other content."""
+    for take in range(MOST):
+        yield rendition_id(facts.video, facts.revision, f"{wanted.name}/{take}")
 
 
 def file_name(wanted: Wanted, facts: Copies) -> str:

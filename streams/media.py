@@ -93,8 +93,9 @@ class MediaOf:
     def ladder(self) -> tuple[Rendition, ...]:
         """The rungs of the newest ladder, the largest first."""
         rungs: dict[int, Rendition] = {}
-        for one in self.renditions:
-            if one.kind == "hls":
+        of_one = [one for one in self.renditions if one.kind == "hls"]
+        for one in of_one:
+            if one.preset == of_one[0].preset:
                 rungs.setdefault(one.height, one)
         return tuple(rungs[height] for height in sorted(rungs, reverse=True))
 

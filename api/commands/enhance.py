@@ -87,6 +87,8 @@ async def _follow(log: Log, asked: Asked, *, as_json: bool) -> bool:
                     await _require_there(log, asked.video)
                     continue
                 after = told.ver
+                if told.cause != asked.id:
+                    continue  # of another request
                 if (well := _tell(told, made, shown.say, as_json=as_json)) is not None:
                     break
     if as_json:

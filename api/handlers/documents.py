@@ -14,7 +14,6 @@ from api.openapi.describing import Answer, documented
 from api.openapi.examples import METADATA, VIDEO_ID
 from api.unplayable import not_finished
 from streams.media import metadata_document
-from streams.paths import escape_path
 
 CACHING = "private, no-cache"
 
@@ -42,7 +41,7 @@ async def metadata(request: web.Request) -> web.Response:
     media = await request.app[LOOKUPS].media(id_in(request))
     if media.metadata is None:
         return not_finished(media, "metadata-extraction")
-    body = json_bytes(metadata_document(media.video, escape_path(media.filename), media.revision, media.metadata))
+    body = json_bytes(metadata_document(media.video, media.filename, media.revision, media.metadata))
     tag = hashlib.sha256(body).hexdigest()
     headers = {"ETag": f'"{tag}"', "Cache-Control": CACHING}
     if status := refused_by(request, tag):

@@ -13,6 +13,7 @@ from api.media_shapes import EnhanceWish
 from api.openapi.describing import Answer, Body, documented
 from api.services import SERVICES
 from api.shapes import EnhancementAsked
+from api.standings import STANDINGS
 from streams.errors import RejectedError
 
 KNOWN = {"preset", "hls"}
@@ -34,6 +35,7 @@ async def enhance(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     preset, hls = _wish(await request.read())
     asked = await ask(services.log, services.settings, request.match_info["id"], preset, hls=hls)
+    request.app[STANDINGS].asked(asked.video, asked.ver)
     told: EnhancementAsked = {
         "success": True,
         "id": asked.video,

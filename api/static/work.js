@@ -26,8 +26,18 @@ function take(told, changed) {
   showWork();
 }
 
+// Many things end together, and all of them are told at first: the list is asked for once.
+function gathered(changed, after = 300) {
+  let timer = 0;
+  return () => { timer ||= setTimeout(() => { timer = 0; changed(); }, after); };
+}
+
 // `changed` is called when something came to an end: the list then has more to show.
-export function listen(changed, tries = 0) {
+export function listen(changed) {
+  follow(gathered(changed), 0);
+}
+
+function follow(changed, tries) {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const socket = new WebSocket(`${scheme}://${location.host}/ws/page-${crypto.getRandomValues(new Uint32Array(2)).join("-")}?all=1`);
   socket.addEventListener("open", () => { tries = 0; going.clear(); });
@@ -35,6 +45,6 @@ export function listen(changed, tries = 0) {
     try { take(JSON.parse(message.data), changed); } catch { /* not one of ours */ }
   });
   socket.addEventListener("close", () => {
-    setTimeout(() => listen(changed, tries + 1), AGAIN[Math.min(tries, AGAIN.length - 1)]);
+    setTimeout(() => follow(changed, tries + 1), AGAIN[Math.min(tries, AGAIN.length - 1)]);
   });
 }

@@ -126,13 +126,23 @@ class Child:
         except (EOFError, ConnectionError):
             raise await self._death() from None
 
-    def written(self) -> int | None:
-        """Bytes that it has written so far, to wherever; None where that is not known."""
+    def moved(self) -> int | None:
+        """Bytes that it has read and written so far, from and to wherever; None where that is not known."""
         try:
             lines = Path(f"/proc/{self.pid}/io").read_text(encoding="ascii").splitlines()
-            return int(next(line for line in lines if line.startswith("wchar")).split()[1])
-        except (OSError, ValueError, StopIteration):
+            return sum(int(line.split()[1]) for line in lines if line.startswith(("rchar", "wchar")))
+        except (OSError, ValueError):
             return None
+
+    def waits_for_disk(self) -> bool:
+        """Whether any of its threads is in a system call that nothing can interrupt: bringing a long file to the disk."""
+        try:
+            threads = list(Path(f"/proc/{self.pid}/task").iterdir())
+            return any(
+                (one / "stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "D" for one in threads
+            )
+        except (OSError, ValueError, IndexError):
+            return False
 
     async def end(self) -> None:
         """Kill it, while somebody may still wait for its word; it has nothing to lose."""

@@ -39,7 +39,8 @@ def enhance(job: Mapping[str, Any], tell: Tell, *, encoders: tuple[str, ...] = E
 
     Tells `{"planned": fields of ports.Planned}` for each way that is tried and `{"advanced": fields of
     ports.Advanced}` in between; returns `{"made": fields of ports.Made}` or `{"failure": fields of
-    ports.MediaFailure}`. What was written is removed where it failed. `encoders` are tried in turn.
+    ports.MediaFailure}`. Where it failed the target is empty: it is the very file that its owner holds. `encoders` are
+    tried in turn.
     """
     cost = Cost()
     target = os.fsencode(unescape_path(job["target"]))
@@ -54,9 +55,10 @@ def enhance(job: Mapping[str, Any], tell: Tell, *, encoders: tuple[str, ...] = E
         failure = {"kind": "memory", "reason": "it takes more memory than it may: SPOOLHOUSE_MEDIA_MEMORY is the limit"}
     except (PictureError, *_FAULTS) as error:
         failure = {"kind": "unencodable", "reason": str(error)}
-    for leftover in (target, target + b".m3u8"):
-        with suppress(OSError):
-            os.unlink(leftover)
+    with suppress(OSError):
+        os.truncate(target, 0)
+    with suppress(OSError):
+        os.unlink(target + b".m3u8")
     return {"failure": failure}
 
 

@@ -40,7 +40,7 @@ class Pool:
         """What a child says to a question: any number of `{"told": …}`, then one `{"answer": …}`.
 
         It takes `seconds` at most, once it is its turn, and `stall` between two messages, unless the
-        child writes meanwhile. A child that does not answer is ended, and its answer is
+        child reads, writes or waits for a disk meanwhile. A child that does not answer is ended, and its answer is
         `{"failure": {"kind": …, "reason": …}}`, with the kinds of ChildError; raises nothing. Leave it
         early by closing it: the child is ended.
         """
@@ -106,7 +106,7 @@ class Pool:
 
     async def _next(self, child: Child, deadline: float, stall: float | None) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        written = child.written() if stall is not None else None
+        moved = child.moved() if stall is not None else None
         while True:
             left = max(0.0, deadline - loop.time())
             message = await child.receive(left if stall is None else min(left, stall))
@@ -116,9 +116,9 @@ class Pool:
                 return message
             if loop.time() >= deadline:
                 raise ChildError("timeout", "it took too long")
-            # A long copy says nothing, but it writes.
-            before, written = written, child.written()
-            if written is None or written == before:
+            # A long copy, or looking at what came of it, says nothing; but it reads, writes, or waits for the disk.
+            before, moved = moved, child.moved()
+            if (moved is None or moved == before) and not child.waits_for_disk():
                 raise ChildError("stalled", "it said nothing for too long")
 
     async def _give_back(self, child: Child, *, usable: bool) -> None:

@@ -6,12 +6,14 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 from processors.media.answers import understood
 from processors.media.children import PROGRAM
 from processors.media.limits import Limits
 from processors.media.pool import Pool
 from processors.ports import Advanced, EnhanceJob, Made, MediaFailure, Planned, PreviewJob, Previews
+from processors.storage.disk import Marks, space
 from streams.paths import escape_path
 from streams.settings import Settings
 
@@ -43,7 +45,7 @@ class ChildStudio:
         question = {
             "do": "enhance",
             "job": fields,
-            "reserve": self._settings.hard_mark,
+            "reserve": self._reserve(job),
             "cpu": seconds * len(os.sched_getaffinity(0)),
         }
         said: Planned | Advanced | Made | MediaFailure | None
@@ -59,6 +61,10 @@ class ChildStudio:
                 else:
                     said = understood(message["answer"], _MADE)
         yield said if isinstance(said, (Made, MediaFailure)) else NONSENSE
+
+    def _reserve(self, job: EnhanceJob) -> int:
+        """Bytes that stay free on the target's disk, as for everything that is taken in."""
+        return Marks.of(self._settings).on(space(Path(job.target).parent).total)[1]
 
     async def preview(self, job: PreviewJob) -> Previews | MediaFailure:
         """Make the poster and the sheet; see `ports.Studio`."""

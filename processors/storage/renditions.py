@@ -19,20 +19,25 @@ back with it, should the log lose its tail. Everything here but `making` blocks:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import orjson
 import structlog
 
+from processors.copies import Copies
 from processors.storage import files
+from processors.storage.names import safe_name
 from processors.storage.receiving import INCOMING, temporary_path
 from processors.storage.sidecars import Sidecar, Sidecars
 from processors.storage.threads import in_thread
@@ -49,6 +54,17 @@ NAMES = 100
 """How many files of one name there may be: each was made because the one before had gone."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What lies beside a rendition."""
+
+    video: str
+    """The id of the video that it was made of."""
+    content: str
+    """Of which content of that video; see `content_of`."""
+    event: RenditionStored
+
+
 class BusyError(Exception):
     """Another process is making this very rendition."""
 
@@ -60,12 +76,19 @@ class Renditions:
         self.folder = settings.processed
         self.sidecars = Sidecars(settings.sidecars)
 
-    def there(self, rendition: str) -> RenditionStored | None:
-        """What is known of a rendition whose file lies there, or was given up on purpose; else None."""
-        found_lineage = self._lineage(rendition)
-        if found_lineage is None:
+    def is_known(self, rendition: str) -> bool:
+        """Whether this id was taken before, whatever became of it."""
+        return os.path.lexists(self.lineage_path(rendition))
+
+    def there(self, rendition: str, content: str | None = None) -> RenditionStored | None:
+        """What is known of a rendition whose file lies there, or was given up on purpose; else None.
+
+        `content`: and which was made of this content (see `content_of`).
+        """
+        lineage = self._lineage(rendition)
+        if lineage is None or content not in {None, lineage.content}:
             return None
-        stored = found_lineage[1]
+        stored = lineage.event
         if self.sidecars.offloads.has(rendition):
             return stored
         try:
@@ -82,7 +105,12 @@ class Renditions:
         Raises BusyError, and OSError where the folder cannot be written.
         """
         path = temporary_path(self.folder, rendition)
-        fd = await in_thread(_begin, path)
+        beginning = in_thread(_begin, path)
+        try:
+            fd = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            beginning.add_done_callback(partial(_give_up, path))
+            raise
         try:
             yield Making(self, rendition, path, fd)
         finally:
@@ -96,21 +124,21 @@ class Renditions:
                 path.unlink(missing_ok=True)
         return removed
 
-    def all(self) -> Iterator[tuple[str, RenditionStored]]:
-        """The id of the video, and what was made of it, for each rendition that is there."""
+    def all(self) -> Iterator[Lineage]:
+        """What each rendition that is there was made of."""
         for path in sorted((self.folder / LINEAGE).glob("*.json")):
             found = self._lineage(path.stem)
             if found is not None and self.there(path.stem) is not None:
                 yield found
 
-    def _lineage(self, rendition: str) -> tuple[str, RenditionStored] | None:
+    def _lineage(self, rendition: str) -> Lineage | None:
         path = self.lineage_path(rendition)
         try:
             stored = orjson.loads(path.read_bytes())
             event = decode("RenditionStored", stored["sv"], orjson.dumps(stored["data"]))
             if not isinstance(event, RenditionStored) or event.rendition != rendition:
                 raise ValueError("it is that of something else")
-            return str(stored["video"]), event
+            return Lineage(str(stored["video"]), str(stored["content"]), event)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -130,14 +158,15 @@ class Making:
         self.path = path
         """Where it is to be written: into this very file, which stays locked. A playlist: beside it, with `.m3u8` behind."""
 
-    def keep(self, name: str, extension: str, event: RenditionStored, *, source: str, filename: str) -> RenditionStored:
+    def keep(self, name: str, extension: str, event: RenditionStored, *, source: Copies) -> RenditionStored:
         """Give the finished file its name; the event with path, size and sha256 as they are then. Durable on return.
 
-        `event` is the rendition's without these three. `source` is the id of the video that it was made of, and
-        `filename` what people call that one.
+        `event` is the rendition's without these three; `source` is what is known of the video that it was made of.
         Raises OSError: then nothing is kept.
         """
-        status = os.fstat(self._fd)
+        status, lies = os.fstat(self._fd), os.stat(self.path, follow_symlinks=False)
+        if (status.st_dev, status.st_ino) != (lies.st_dev, lies.st_ino):
+            raise OSError(errno.ESTALE, "another file took the place of the one that was being made")
         digest = hashlib.sha256()
         files.settle(self._fd, 0, status.st_size, digest)
         playlist = Path(f"{self.path}{PLAYLIST}")
@@ -155,11 +184,16 @@ class Making:
                 size=status.st_size,
                 sha256=digest.hexdigest(),
             )
-            first = as_video(stored, modified, filename=filename, source=source)
+            first = as_video(stored, modified, source)
             files.write_durably(
                 self._renditions.lineage_path(self._rendition),
                 orjson.dumps(
-                    {"video": source, "sv": RenditionStored.sv, "data": orjson.Fragment(encode(stored))},
+                    {
+                        "video": source.video,
+                        "content": content_of(source),
+                        "sv": RenditionStored.sv,
+                        "data": orjson.Fragment(encode(stored)),
+                    },
                     option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
                 ),
             )
@@ -173,12 +207,19 @@ class Making:
         return kept[-1]
 
 
-def as_video(stored: RenditionStored, modified: datetime, *, filename: str, source: str) -> VideoStored:
-    """The first event of a rendition as a video of its own.
+def content_of(source: Copies) -> str:
+    """What tells the content of a video from any that it had before, or will have: of a watched file without reading it."""
+    if source.door == "watch":
+        return f"{source.size} bytes, modified {source.modified_ns}"
+    return f"sha256 {source.sha256}"
 
-    `filename`: what people call the video that it was made of; `source`: that video's id.
-    """
+
+def as_video(stored: RenditionStored, modified: datetime, source: Copies) -> VideoStored:
+    """The first event of a rendition as a video of its own, named after the video that it was made of."""
     name = os.path.basename(stored.path)
+    stem, extension = os.path.splitext(source.filename)[0], os.path.splitext(name)[1]
+    rung = f" {stored.height}p" if stored.kind == "hls" else ""
+    filename = safe_name(f"{stem} ({stored.preset}{rung}){extension}")
     return VideoStored(
         door="rendition",
         path=stored.path,
@@ -192,7 +233,7 @@ def as_video(stored: RenditionStored, modified: datetime, *, filename: str, sour
         received_at=modified,
         modified_at=modified,
         revision=1,
-        rendition_of=source,
+        rendition_of=source.video,
     )
 
 
@@ -205,6 +246,12 @@ def _begin(path: Path) -> int:
         return files.create_temporary(path)
     except FileExistsError:
         raise BusyError(str(path)) from None
+
+
+def _give_up(path: Path, beginning: asyncio.Future[int]) -> None:
+    """Whoever asked for the file went away meanwhile."""
+    if not beginning.cancelled() and beginning.exception() is None:
+        _end(path, beginning.result())
 
 
 def _end(path: Path, fd: int) -> None:

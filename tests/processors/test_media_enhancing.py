@@ -53,7 +53,7 @@ class Studio:
             assert self.planned[-1].encoder == made.encoder
             assert made.peak_memory > 0
             return made
-        assert not self.target.exists()
+        assert not self.target.exists() or not self.target.stat().st_size
         return MediaFailure(**answer["failure"])
 
     def made(self, path: Path, **changes: Any) -> Made:

@@ -43,6 +43,9 @@ from streams.queries import Histories
 
 TASK: Task = "video-enhancement"
 
+LAST_SHARE = 0.8
+"""Of the time that running work gets to finish: the rest is for putting away what it made."""
+
 EXTENSIONS = {"webm": ".webm"}
 """Container → ending of the file name, where it is not `.mp4`."""
 
@@ -103,6 +106,26 @@ def _require_wanted(facts: Copies, wish: Wish, event: Event, context: Context) -
             f"its local copy was given up: `spoolhouse restore {facts.video}` brings it back, "
             f"`spoolhouse enhance {facts.video}` then makes the rendition"
         )
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How fast one piece of work goes on."""
+
+    percent: float | None = None
+    began: float = field(default_factory=time.monotonic)
+    stops: float | None = None
+    """When whoever wants to stop stops."""
+
+    def patience(self, drain: float) -> float:
+        """Seconds that are left to finish in; 0 where it will not have ended by then, as it looks."""
+        now = time.monotonic()
+        self.stops = self.stops or now + drain * LAST_SHARE
+        left = self.stops - now
+        if not self.percent:
+            return 0.0
+        needed = (now - self.began) * (100.0 - self.percent) / self.percent
+        return left if needed < left else 0.0
 
 
 @dataclass(slots=True)
@@ -228,29 +251,38 @@ class _Enhancing:
         reach("enhance.stored")
 
     async def _studio(self, job: EnhanceJob) -> AsyncGenerator[Planned | Advanced | Made | MediaFailure]:
-        """What the studio answers; ends with DrainingError where the worker wants to stop."""
-        answers = self.context.service(Studio).enhance(job)  # type: ignore[type-abstract]
+        """What the studio answers; ends with DrainingError where the worker wants to stop and it would take too long."""
+        pace = _Pace()
+        async with aclosing(self.context.service(Studio).enhance(job)) as answers:  # type: ignore[type-abstract]
+            following = asyncio.ensure_future(anext(answers, None))
+            try:
+                while True:
+                    await self._wait_for(following, pace)
+                    answer = following.result()
+                    if answer is None:
+                        return
+                    self.context.beat()
+                    if isinstance(answer, Advanced):
+                        pace.percent = answer.percent
+                    yield answer
+                    following = asyncio.ensure_future(anext(answers, None))
+            finally:
+                following.cancel()
+                with suppress(asyncio.CancelledError, StopAsyncIteration):
+                    await following
+
+    async def _wait_for(self, following: asyncio.Future[Any], pace: _Pace) -> None:
+        """Return when there is an answer. Raises DrainingError where the work will not end in the time that is left."""
         draining = asyncio.ensure_future(self.context.draining.wait())
         try:
-            while True:
-                following = asyncio.ensure_future(anext(answers, None))
-                try:
-                    await asyncio.wait({following, draining}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not following.done():
-                        following.cancel()
-                        with suppress(asyncio.CancelledError):
-                            await following
-                if following.cancelled():
+            while not following.done():
+                limit = pace.patience(self.context.settings.drain) if draining.done() else None
+                if limit is not None and limit <= 0:
                     raise DrainingError("the worker is stopping; this rendition is made elsewhere")
-                answer = following.result()
-                if answer is None:
-                    return
-                self.context.beat()
-                yield answer
+                watched = {following} if draining.done() else {following, draining}
+                await asyncio.wait(watched, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         finally:
             draining.cancel()
-            await answers.aclose()
 
     def _job(self, wanted: Wanted, rendition: str, making: Making) -> EnhanceJob:
         settings = self.context.settings

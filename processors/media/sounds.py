@@ -22,6 +22,9 @@ MAX_OVERLAP = 10
 """Seconds by which sound may go back in time; more is a time stamp gone wrong, too."""
 
 
+SHORT = 3
+"""Seconds of sound that the loudness filter looks ahead."""
+
 USUAL = 1024
 """Samples in a frame, where the encoder takes any number."""
 
@@ -107,14 +110,16 @@ class SoundLane:
         # Gaps were filled: what comes out is without one, and its time is how much came before.
         frame.pts, frame.time_base = self._samples, Fraction(1, self._sound.rate)
         self._samples += frame.samples
-        # The loudness of utter silence is −∞: what the filter makes of a short one is no number, and no encoder takes it.
-        if self._sound.loudness and not all(isfinite(sum(memoryview(one).cast("B").cast("f"))) for one in frame.planes):
-            _silent(frame)
         packets: list[Any] = self._target.encode(frame)
         return packets
 
     def _finish(self) -> Iterator[Any]:
         for one in self._filter.flush():
+            # The loudness of utter silence is −∞: of one so short that the filter has it whole, it makes what is no
+            # number, and no encoder takes that. (Only here: asking for planes keeps a frame for longer than it is needed.)
+            short = self._sound.loudness and self._samples < SHORT * self._sound.rate
+            if short and not all(isfinite(sum(memoryview(part).cast("B").cast("f"))) for part in one.planes):
+                _silent(one)
             yield from self._encoded(one)
         if not self._samples:
             # A track without anything in it is one that players stumble over.

@@ -42,10 +42,10 @@ class Cost:
 def run(size: Size) -> list[Row]:
     """Wall time, processor time and memory of encoding, of cleaning up, and of moving into another container."""
     why = "not asked for" if size is Size.TINY else None if shutil.which("ffmpeg") else "ffmpeg is not installed"
-    rounds = size.of(1, 3, 5)
+    rounds = size.of(1, 2, 5)
     with worlds.folder("enhance") as place:
-        film = _film(place, size.of(0, 8, 24), why)
-        long = _long(place, film, size.of(1, 20, 40), why)
+        film = _film(place, size.of(0, 6, 24), why)
+        long = _long(place, film, size.of(1, 60, 40), why)
         plain = _preset("plain")
         web = _preset("web")
         ours = {name: [] for name in ("plain", "web", "remux")}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from processors.lineages import Lineages
 from processors.ports import MediaFailure
 from processors.reconciling import Reconciler
 from processors.storage.renditions import LINEAGE
@@ -16,10 +17,12 @@ from processors.wishes import wish_of
 from streams.events import (
     EnhancementCompleted,
     EnhancementFailed,
+    FileRemoved,
     VideoOffloaded,
     VideoStored,
 )
 from streams.log import Log, open_log
+from streams.paths import OsPath
 from streams.settings import Settings
 from tests.processors.enhancing import StudioDouble, ask_for, at_work, ended, made, of_type
 from tests.processors.replicating import new_video, settled, stored, tell, types
@@ -226,22 +229,23 @@ async def test_one_that_kills_its_process_every_time_fails(log: Log, make_settin
     assert len(studio.jobs) == 2
 
 
-async def test_a_full_disk_is_waited_for_and_spends_no_attempts(
+async def test_work_that_filled_the_disk_is_tried_again_but_not_for_ever(
     log: Log, settings: Settings, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes on by itself."""
-    monkeypatch.setattr("processors.enhance.ROOM_AGAIN", 0.2)
+    """It would fill it each time: it has as many tries as any other."""
+    monkeypatch.setattr("processors.media_failures.ROOM_AGAIN", 0.2)
     video, studio = new_video(), StudioDouble([MediaFailure("disk_full", "no space left"), made()])
     await tell(log, video, upload(film))
     async with at_work(log, settings, studio):
         end = await ended(log, video)
     assert isinstance(end, EnhancementCompleted)
     assert len(studio.jobs) == 2
-    assert not await of_type(log, video, "AttemptFailed")
+    assert [one.reason for one in await of_type(log, video, "AttemptFailed")] == ["no space left"]
 
 
-async def test_a_worker_that_stops_ends_the_work_and_another_does_it(log: Log, settings: Settings, film: Path) -> None:
-    """SIGTERM does not wait for a film."""
+async def test_a_worker_that_stops_ends_the_work_and_another_does_it(log: Log, make_settings: Make, film: Path) -> None:
+    """SIGTERM does not wait for a film that will not have ended by then."""
+    settings = make_settings(drain=1)
     video, studio = new_video(), StudioDouble(hold=asyncio.Event())
     await tell(log, video, upload(film))
     async with at_work(log, settings, studio):
@@ -255,8 +259,77 @@ async def test_a_worker_that_stops_ends_the_work_and_another_does_it(log: Log, s
     assert len(await of_type(log, video, "EnhancementStarted")) == 1
 
 
+async def test_work_that_nearly_ended_may_end(log: Log, settings: Settings, film: Path) -> None:
+    """Half of it took a moment, so the other half will: the worker that stops waits for it."""
+    video, hold = new_video(), asyncio.Event()
+    studio = StudioDouble(hold=hold)
+    await tell(log, video, upload(film))
+    async with at_work(log, settings, studio) as host:
+        await eventually(lambda: of_type(log, video, "EnhancementStarted"))
+        draining = asyncio.create_task(host.drain())
+        await eventually(host.handling.draining.is_set)
+        hold.set()
+        await draining
+    assert [len(await of_type(log, video, name)) for name in ("RenditionStored", "EnhancementCompleted")] == [1, 1]
+
+
+async def test_a_rendition_of_other_content_is_not_taken_for_that_of_this(
+    log: Log, settings: Settings, tmp_path: Path
+) -> None:
+    """A log that lost everything may count another content as the first: what was made of the former stays its own."""
+    film = tmp_path / "film.avi"
+    film.write_bytes(b"first content")
+    video, studio = new_video(), StudioDouble()
+    await tell(log, video, settled(film))
+    await ask_for(log, video)
+    async with at_work(log, settings, studio):
+        await ended(log, video)
+    [first] = await of_type(log, video, "RenditionStored")
+    await log.redis.flushall()
+    film.write_bytes(b"second content")
+    async with open_log(settings, url_of(log)) as again:
+        await tell(again, video, settled(film))
+        assert await Lineages(again, settings).reappend_all() == 0
+        await ask_for(again, video)
+        async with at_work(again, settings, studio):
+            await ended(again, video)
+        [second] = await of_type(again, video, "RenditionStored")
+    assert first.rendition != second.rendition
+    assert len(studio.jobs) == 2
+
+
+async def test_a_file_that_is_written_again_blocks_nothing(log: Log, make_settings: Make, tmp_path: Path) -> None:
+    """What is wanted of it is wanted of what it will be: its next revision goes its way at once."""
+    settings = make_settings(enhance_doors="watch")
+    film = tmp_path / "film.avi"
+    film.write_bytes(b"first content")
+    video, studio = new_video(), StudioDouble()
+    await tell(log, video, settled(film))
+    film.write_bytes(b"second content")
+    async with at_work(log, settings, studio):
+        await tell(log, video, settled(film, 2))
+        end = await ended(log, video)
+    assert isinstance(end, EnhancementCompleted)
+    assert end.revision == 2
+    assert not await of_type(log, video, "AttemptFailed")
+
+
+async def test_a_request_for_what_is_gone_has_an_answer(log: Log, settings: Settings, tmp_path: Path) -> None:
+    """Somebody waits for it."""
+    film = tmp_path / "film.avi"
+    film.write_bytes(b"a film")
+    video, studio = new_video(), StudioDouble()
+    await tell(log, video, settled(film))
+    await ask_for(log, video)
+    await tell(log, video, FileRemoved(root=OsPath(str(tmp_path)), relative=OsPath("film.avi")))
+    async with at_work(log, settings, studio):
+        end = await ended(log, video)
+    assert end.reason == "the file was removed"
+    assert not studio.jobs
+
+
 async def test_a_file_that_changes_meanwhile_is_done_anew(log: Log, settings: Settings, tmp_path: Path) -> None:
-    """Of a watched file the newer revision counts; the older one ends without a word."""
+    """Of a watched file the newer revision counts; whoever asked for the older one is told."""
     film = tmp_path / "film.avi"
     film.write_bytes(b"first")
     video, hold = new_video(), asyncio.Event()
@@ -269,7 +342,8 @@ async def test_a_file_that_changes_meanwhile_is_done_anew(log: Log, settings: Se
         await tell(log, video, settled(film, 2))
         hold.set()
         await ask_for(log, video, revision=2)
-        end = await ended(log, video)
+        assert isinstance(await ended(log, video), EnhancementFailed)
+        end = await ended(log, video, 2)
     assert (end.revision, len(await of_type(log, video, "RenditionStored"))) == (2, 1)
 
 

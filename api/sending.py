@@ -104,10 +104,10 @@ async def _stream(
             if not file.unchanged:
                 raise FileChangedError("it was written to")
             sent = 0 if secret else _push(transport, file, place, count)
-        place += sent
-        if sent == count:
-            await asyncio.sleep(0)  # others get their turn
-            continue
+            place += sent
+            if sent == count:
+                await asyncio.sleep(0)  # nobody else's slice in this round of the loop
+                continue
         # The socket is full. The transport waits for it, with a piece of its own to send.
         piece = file.read(place, min(PIECE, at_hand - place))
         if not piece:

@@ -209,7 +209,7 @@ class Settings(BaseSettings):
     """Threads of a decoder and of an encoder; 0: as many as there are cores."""
     media_nice: int = Field(10, ge=0, le=19)
     """Niceness of the processes that work on pictures."""
-    media_memory: int = Field(4 * GIB, ge=GIB // 2)
+    media_memory: int = Field(4 * GIB, ge=2 * GIB)
     """Bytes of address space that such a process may have."""
     media_timeout: float = Field(12 * 3600.0, gt=0)
     """Seconds that making one rendition may take."""

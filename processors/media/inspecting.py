@@ -12,7 +12,7 @@ import av
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Discard, Disposition
 
-from processors.media.opening import DECLARE_ALL, MAX_PIXELS, RefusedError, Source
+from processors.media.opening import MAX_PIXELS, RefusedError, Source
 
 MAX_SIDE = 16384
 """Pixels of the longest side of a picture that is decoded."""
@@ -154,12 +154,7 @@ def aspect_of(stream: Any) -> Fraction:
 
 
 def _picture_stream(container: Any, source: Source) -> Any:
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams:
-        if source.missing is None and container.streams.audio and DECLARE_ALL & set(container.format.name.split(",")):
-            raise RefusedError("no_video", "it holds sound but no picture")
-        raise RefusedError("unreadable", source.missing or "no video stream was found in it")
-    for stream in streams:
+    for stream in source.picture_streams(container):
         if stream.codec_context is not None:
             return stream
     raise RefusedError("unreadable", source.missing or "its video is in a codec that FFmpeg does not know")

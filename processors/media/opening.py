@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import av
+from av.stream import Disposition
 
 from processors.media.signatures import SNIFF, kind_of
 from processors.media.wholeness import missing_part
@@ -70,6 +71,15 @@ class Source:
             raise RefusedError("unreadable", self.missing or f"FFmpeg cannot read it: {words_of(error)}") from None
         with container:
             yield container
+
+    def picture_streams(self, container: Any) -> list[Any]:
+        """The streams of moving pictures in what `demuxed` gave. Raises RefusedError where there is none."""
+        streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+        if streams:
+            return streams
+        if self.missing is None and container.streams.audio and DECLARE_ALL & set(container.format.name.split(",")):
+            raise RefusedError("no_video", "it holds sound but no picture")
+        raise RefusedError("unreadable", self.missing or "no video stream was found in it")
 
 
 @contextmanager

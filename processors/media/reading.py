@@ -6,11 +6,10 @@ from contextlib import closing
 from typing import Any
 
 import av
-from av.stream import Disposition
 
 from processors.media.decoding import duration_of, pictures, prepare, video_stream
 from processors.media.metadata import describe
-from processors.media.opening import DECLARE_ALL, RefusedError, Source, opened
+from processors.media.opening import RefusedError, Source, opened
 
 
 def read(path: bytes, *, gps: bool = False) -> dict[str, Any]:
@@ -22,12 +21,8 @@ def read(path: bytes, *, gps: bool = False) -> dict[str, Any]:
 def _read(source: Source, container: Any, *, gps: bool) -> dict[str, Any]:
     missing = source.missing
     name = container.format.name
-    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    source.picture_streams(container)
     audio = next(iter(container.streams.audio), None)
-    if not videos:
-        if missing is None and audio is not None and DECLARE_ALL & set(name.split(",")):
-            raise RefusedError("no_video", "it holds sound but no picture")
-        raise RefusedError("unreadable", missing or "no video stream was found in it")
     # A codec that FFmpeg does not know has no context.
     video = video_stream(container)
     if video is None:

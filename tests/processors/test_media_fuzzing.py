@@ -55,7 +55,7 @@ async def test_no_mutation_gets_the_better_of_a_child(
     samples += [encode(tmp_path / "b", *pair).read_bytes() for pair in (("mpegts", "libx264"), ("flv", "flv1"))]
     samples.append(film(tmp_path / "c.mp4", [halves(64, 48)] * 9, rotation=90).read_bytes())
     bad, tries, useful = tmp_path / "bad", 0, 0
-    settings = make_settings(media_memory=MEMORY, media_timeout=60)
+    settings = make_settings(media_timeout=60).model_copy(update={"media_memory": MEMORY})
     async with open_prober(timeout=60, children=1) as prober, open_studio(settings) as studio:
         end = time.monotonic() + SECONDS
         while time.monotonic() < end or tries < 5:

@@ -30,7 +30,7 @@ PROGRAM = "tests.processors.misbehaving"
 @pytest_asyncio.fixture
 async def studio(make_settings: Callable[..., Settings]) -> AsyncIterator[ChildStudio]:
     """One child, that misbehaves when told to, and little patience."""
-    settings = make_settings(media_memory=2**29, media_stall=30, media_timeout=60, media_nice=0)
+    settings = make_settings(media_stall=30, media_timeout=60, media_nice=0).model_copy(update={"media_memory": 2**29})
     async with open_studio(settings, program=PROGRAM) as studio:
         yield studio
 
@@ -272,7 +272,7 @@ async def test_a_poster_need_not_wait_for_a_film_that_is_encoded(
 
 async def test_the_child_is_confined(make_settings: Callable[..., Settings], job: EnhanceJob) -> None:
     """Memory, files, what it may write, niceness; none of our secrets, files or standard streams."""
-    settings = make_settings(media_memory=3 * 2**29, media_nice=13)
+    settings = make_settings(media_nice=13).model_copy(update={"media_memory": 3 * 2**29})
     own = Path("/proc/self/fd/1").readlink()
     secret = os.open("/etc/hostname", os.O_RDONLY)
     os.set_inheritable(secret, True)  # noqa: FBT003

@@ -245,7 +245,7 @@ def test_every_setting_has_its_name(clean_env: Path, monkeypatch: pytest.MonkeyP
         text = {"log_format": "json", "base_url": "http://x", "storage_url": "http://x", "storage_dir": "/x"}
         text |= {"redis_url": "redis://x", "catalogue_url": "mysql://x/y", "drive_share": "nobody"}
         text |= {"s3_endpoint": "http://x", "s3_bucket": "films", "drive_endpoint": "http://x"}
-        text |= {"chunk_size": "4096", "drive_chunk_size": "524288", "media_memory": str(2**30)}
+        text |= {"chunk_size": "4096", "drive_chunk_size": "524288", "media_memory": str(2**31)}
         text |= {"enhance": "always", "enhance_doors": "watch", "enhance_preset": "small", "hls_ladder": "240"}
         text |= {"presets": '{"mine": {}}', "previews": "false", "replicate_renditions": "false"}
         monkeypatch.setenv(f"SPOOLHOUSE_{name.upper()}", text.get(name, "7"))

@@ -77,6 +77,7 @@ class MediaOf:
     video: str
     revision: int
     filename: str
+    """For people: what is not UTF-8 in it is escaped."""
     client_id: str | None
     tasks: Mapping[str, TaskState]
     """By name; a task that nobody asked for is not there."""

@@ -134,6 +134,7 @@ async def running_films(settings: Settings) -> AsyncIterator[Films]:
         known = Known()
         catalogue: Any = known
         services = dataclasses.replace(services, catalogue=catalogue)
-        addresses = await stack.enter_async_context(serving(make_app(services), settings))
+        app = make_app(services)
+        addresses = await stack.enter_async_context(serving(app, settings))
         session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
-        yield Films(Api(addresses[0], settings, services, session, None), known, settings.processed)
+        yield Films(Api(addresses[0], settings, services, session, app, None), known, settings.processed)

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 from playwright.async_api import Page
 
+from processors.media.studio import open_studio
+from processors.ports import EnhanceJob, Made, Studio
+from streams.paths import OsPath
+from streams.presets import BUILT_IN
 from streams.settings import Settings
 from tests.api.films import VIDEO, Films, running_films
 from tests.browser import chromium, page_of
 from tests.hlsjs import hls_js
-from tests.ladders import make_noise, make_rung
+from tests.noise import make_noise
 
 SECONDS = 40
 """Of a film of more than 50 MB: Chromium loads a part of it and waits."""
@@ -58,22 +62,28 @@ async def test_seeking_while_only_part_is_loaded(films: Films, page: Page, rng: 
     assert set(answers) == {206}
 
 
-async def test_hls_js_plays_a_ladder(films: Films, page: Page, rng: random.Random) -> None:
+async def test_hls_js_plays_a_ladder_as_the_studio_makes_it(
+    films: Films, page: Page, rng: random.Random, settings: Settings, tmp_path: Path
+) -> None:
     """All its rungs are seen, it plays, and goes on when the rung changes."""
-    for number, (width, height) in enumerate([(160, 90), (320, 180)]):
-        media, playlist = films.folder / f"{number}.mp4", films.folder / f"{number}.m3u8"
-        make_rung(playlist, media, 12, rng, width=width, height=height)
-        rung = films.put(
-            media,
-            kind="hls",
-            width=width,
-            height=height,
-            duration=12.0,
-            codecs="avc1.42c00d",
-            bit_rate=height * 20_000,
-            playlist=str(playlist),
-        )
-        playlist.write_text(playlist.read_text().replace(media.name, f"{rung.id}.mp4"))
+    source = make_noise(tmp_path / "noise.mp4", 12, rng)
+    async with open_studio(settings) as studio:
+        for number, height in enumerate((90, 180)):
+            media, id_in_playlist = films.folder / f"{number}.mp4", f"{number}.mp4"
+            made = await rung_of(studio, source, media, height, id_in_playlist)
+            playlist = films.folder / f"{number}.m3u8"
+            Path(f"{media}.m3u8").rename(playlist)
+            rung = films.put(
+                media,
+                kind="hls",
+                width=made.width,
+                height=made.height,
+                duration=made.duration,
+                codecs=made.codecs,
+                bit_rate=made.bit_rate,
+                playlist=str(playlist),
+            )
+            playlist.write_text(playlist.read_text().replace(id_in_playlist, f"{rung.id}.mp4"))
     await page.set_content("<video muted></video>")
     await page.add_script_tag(content=hls_js())
     await page.evaluate(
@@ -99,6 +109,24 @@ async def test_hls_js_plays_a_ladder(films: Films, page: Page, rng: random.Rando
     await page.evaluate("document.querySelector('video').currentTime = 9")
     await plays_beyond(page, 10.0)
     assert await page.evaluate("failed") == []
+
+
+async def rung_of(studio: Studio, source: Path, target: Path, height: int, name: str) -> Made:
+    """A rung of a ladder, with segments of about a second."""
+    job = EnhanceJob(
+        path=OsPath(str(source)),
+        target=OsPath(str(target)),
+        kind="hls",
+        mode="auto",
+        preset={**BUILT_IN["plain"].model_dump(), "speed": "ultrafast", "crf": 30},
+        height=height,
+        segment=1.0,
+        media_name=name,
+        threads=2,
+    )
+    answers = [answer async for answer in studio.enhance(job)]
+    assert isinstance(answers[-1], Made), answers[-1]
+    return answers[-1]
 
 
 async def plays_beyond(page: Page, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Small films and ladders, made with PyAV, that are large enough for a player to load in parts."""
+"""Films, made with PyAV, that are large enough for a player to load in parts."""
 
 from __future__ import annotations
 
@@ -19,20 +19,6 @@ def make_noise(path: Path, seconds: int, rng: random.Random, *, width: int = 320
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         _encode(container, seconds, rng, width, height, {"preset": "ultrafast", "qp": "6", "g": str(RATE)})
     return path
-
-
-def make_rung(playlist: Path, media: Path, seconds: int, rng: random.Random, *, width: int, height: int) -> Path:
-    """A rung: one fragmented mp4, and a playlist that names its parts by byte range; segments of a second."""
-    options = {
-        "hls_time": "1",
-        "hls_playlist_type": "vod",
-        "hls_segment_type": "fmp4",
-        "hls_flags": "single_file",
-        "hls_segment_filename": str(media),
-    }
-    with av.open(str(playlist), "w", format="hls", options=options) as container:
-        _encode(container, seconds, rng, width, height, {"preset": "ultrafast", "crf": "30", "g": str(RATE)})
-    return playlist
 
 
 def _encode(

@@ -123,20 +123,20 @@ class Feed:
             return False
         return True
 
-    async def read(self, partition: int, after: int, count: int) -> list[Step]:
-        """What stands beyond a position, oldest first, at most `count`.
+    async def read(self, partition: int, place: Place, count: int) -> list[Step]:
+        """What stands beyond a place that was reached, oldest first, at most `count`.
 
         Raises LogUnavailableError, and GateClosedError where the log no longer holds what was read.
         """
-        window = self._windows[partition]
+        window, after = self._windows[partition], place.pos
         async with window.lock:
             self.trust()
             if window.positions and window.positions[0] <= after < window.positions[-1]:
                 start = bisect_right(window.positions, after)
                 return window.steps[start : start + count]
             if window.positions and after < window.positions[0]:
-                return await self._decoded(await self.log.read(partition, after=after, count=count))
-            steps = await self._beyond_window(partition, window, after, count)
+                return await self._beyond(partition, place, count)
+            steps = await self._beyond_window(partition, window, place, count)
             window.steps = (window.steps + steps)[-WINDOW:]
             window.positions = [step.pos for step in window.steps]
             return steps
@@ -164,14 +164,20 @@ class Feed:
         for window in self._windows:
             window.steps, window.positions = [], []
 
-    async def _beyond_window(self, partition: int, window: _Window, after: int, count: int) -> list[Step]:
-        if not window.steps or window.positions[-1] != after:
+    async def _beyond_window(self, partition: int, window: _Window, place: Place, count: int) -> list[Step]:
+        if not window.steps or window.positions[-1] != place.pos:
             window.steps, window.positions = [], []
-            return await self._decoded(await self.log.read(partition, after=after, count=count))
+            return await self._beyond(partition, place, count)
         last = window.steps[-1]
-        entries = await self.log.read(partition, after=last.pos - 1, count=count + 1)
-        if not entries or entries[0].pos != last.pos or entry_id(entries[0]) != step_id(last):
-            self._close(f"position {last.pos} of partition {partition:02d} no longer holds event {last.id}")
+        return await self._beyond(partition, Place(last.pos, step_id(last)), count)
+
+    async def _beyond(self, partition: int, place: Place, count: int) -> list[Step]:
+        """Read on from a place that still holds what was read there: else the log is another one by now."""
+        if not place.pos:
+            return await self._decoded(await self.log.read(partition, after=0, count=count))
+        entries = await self.log.read(partition, after=place.pos - 1, count=count + 1)
+        if not entries or entries[0].pos != place.pos or entry_id(entries[0]) != place.event_id:
+            self._close(f"position {place.pos} of partition {partition:02d} no longer holds event {place.event_id}")
             self.trust()
         return await self._decoded(entries[1:])
 

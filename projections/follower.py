@@ -227,7 +227,7 @@ class Follower:
             for partition in (*range(first, len(places)), *range(first)):
                 if self._feed.heads[partition] <= self._places[partition].pos or len(events) >= BATCH:
                     continue
-                steps = await self._feed.read(partition, self._places[partition].pos, min(WINDOW, BATCH - len(events)))
+                steps = await self._feed.read(partition, self._places[partition], min(WINDOW, BATCH - len(events)))
                 last, found, fault = readable(steps)
                 if last is not None:
                     places[partition] = last

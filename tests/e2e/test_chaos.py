@@ -93,6 +93,7 @@ def test_nothing_is_lost_or_doubled_while_servers_die(
         "SPOOLHOUSE_CATALOGUE_URL": database,
         "SPOOLHOUSE_S3_ENDPOINT": f"file://{other_disk}",
         "SPOOLHOUSE_LEASE_TTL": "3",
+        "SPOOLHOUSE_PREVIEWS": "true",
         "SPOOLHOUSE_WATCH_RESCAN_INTERVAL": "5",
     }
     with spoolhouse(tmp_path / "data", **settings) as running:
@@ -148,6 +149,13 @@ def test_nothing_is_lost_or_doubled_while_servers_die(
         )
         until(lambda: not _rows(database, uncopied), seconds=120, why="a copy of each")
         assert _whole_copies(other_disk / "videos") == {one.id for one in _rows(database, "SELECT id FROM catalogue")}
+
+        # What is still being made would change rows while they are compared.
+        until(
+            lambda: not _rows(database, "SELECT id FROM catalogue WHERE NOT poster"),
+            seconds=240,
+            why="a poster of each",
+        )
 
         the_log_is_dense(own_redis.url)
         assert "the log lost its tail" not in running.output.read_text()

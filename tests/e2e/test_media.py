@@ -93,7 +93,7 @@ async def told(running: Running, client: str, *, until_ended: int) -> list[dict[
 def test_an_avi_becomes_what_every_browser_plays(tmp_path: Path, make_video: Make) -> None:
     """Given an AVI sent by a client, then it is told how far things are, and plays, seeks and describes the result."""
     clip, data = make_video(tmp_path / "holiday.avi", 2.0, width=202, height=114, sound=True), tmp_path / "data"
-    with spoolhouse(data) as running:
+    with spoolhouse(data, SPOOLHOUSE_PREVIEWS="true") as running:
         code, answer = send(running, clip, client_id="me")
         assert (code, answer["filename"], answer["status"], answer["client_id"]) == (
             200,
@@ -148,7 +148,7 @@ def test_what_is_no_video_is_refused_or_said(tmp_path: Path, make_video: Make, r
     """Given bytes of other kinds, by either door, then each has its answer and nothing dies of it."""
     data, other = tmp_path / "data", tmp_path / "other.mp4"
     noise = rng.randbytes(50_000)
-    with spoolhouse(data) as running:
+    with spoolhouse(data, SPOOLHOUSE_PREVIEWS="true") as running:
         for content in (noise, b"\x89PNG\r\n\x1a\n" + noise, b"just words\n" * 100):
             other.write_bytes(content)
             code, answer = send(running, other)

@@ -121,8 +121,8 @@ def test_filters_as_text() -> None:
     text = picture_filters(look_of(strong), strong)
     assert text.index("deblock") < text.index("atadenoise") < text.index("unsharp")
     (sound,) = strong.sounds
-    assert "loudnorm" in sound_filters(sound, 0)
-    assert "loudnorm" not in sound_filters(replace(sound, loudness=False), 0)
+    assert "loudnorm" in sound_filters(sound, 0, 1024)
+    assert "loudnorm" not in sound_filters(replace(sound, loudness=False), 0, 1024)
 
 
 # ---------------------------------------------------------------- the parts

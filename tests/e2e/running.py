@@ -147,7 +147,8 @@ def spoolhouse(data: Path, *options: str, port: int | None = None, **settings: s
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("SPOOLHOUSE_", "MYSQL_"))},
         # Pictures of every video cost the tests more than they tell, but for those that are about them.
-        **{"SPOOLHOUSE_PREVIEWS": "false", **settings},
+        "SPOOLHOUSE_PREVIEWS": "false",
+        **settings,
     }
     command = [sys.executable, "-m", "api.cli", "up", "--data", str(data), "--port", str(port), *options]
     with output.open("a") as out:

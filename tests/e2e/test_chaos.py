@@ -93,7 +93,6 @@ def test_nothing_is_lost_or_doubled_while_servers_die(
         "SPOOLHOUSE_CATALOGUE_URL": database,
         "SPOOLHOUSE_S3_ENDPOINT": f"file://{other_disk}",
         "SPOOLHOUSE_LEASE_TTL": "3",
-        "SPOOLHOUSE_PREVIEWS": "true",
         "SPOOLHOUSE_WATCH_RESCAN_INTERVAL": "5",
     }
     with spoolhouse(tmp_path / "data", **settings) as running:

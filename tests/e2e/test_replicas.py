@@ -39,6 +39,10 @@ def test_a_file_that_s3_and_redis_leave_in_the_middle_is_copied_whole(
         path = running.data / "inbox" / name
         subprocess.run(["dd", f"if={source}", f"of={path}", "bs=1M", "status=none"], check=True, timeout=60)
         until(lambda: len(_chunks(own_s3, bucket)) >= 1, why="the first chunks")
+        # What arrived while the file was written stands under another subject: until the log has told of it here, too.
+        until(
+            lambda: any("offset" in _hash(own_redis, one) for one in _subjects(own_redis)), why="the log's word of them"
+        )
 
         own_s3.stop()
         down = until(lambda: _problem(running, "S3 is unreachable"), seconds=5, why="a word about S3 in /readyz")

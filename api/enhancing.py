@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from api.drive_retrying import LONGEST_ID, TRIES
 from processors.copies import fold
 from streams.entries import new_event
 from streams.errors import ConflictError, LogUnavailableError, NotFoundError, RejectedError
 from streams.events import EnhancementRequested, FileSettled, VideoStored
 from streams.log import Log
 from streams.settings import Settings
-
-LONGEST_ID = 100
-"""Characters: what is longer is no id of ours."""
-
-TRIES = 10
-"""How often a request is decided anew because something else was written first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,6 @@ _EACH = 48_000
 """Bits a second that each channel of surround sound must get, else it becomes stereo."""
 
 PQ, HLG = 16, 18
-_BT2020 = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +156,6 @@ def size_of(picture: Picture, max_height: int | None) -> tuple[int, int, bool]:
 def is_hdr(picture: Picture) -> Literal["PQ", "HLG"] | None:
     """By which curve its brightness is written, where it is beyond what ordinary screens show."""
     return "PQ" if picture.transfer == PQ else "HLG" if picture.transfer == HLG else None
-
-
-def is_wide(picture: Picture) -> bool:
-    """Whether its colours are those of BT.2020."""
-    return _BT2020 in (picture.primaries, picture.matrix)
 
 
 def _upright(picture: Picture) -> tuple[float, float]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from streams.download_config import DownloadConfig
 from streams.events import Action, RenditionKind
 from streams.paths import OsPath
 
@@ -174,6 +176,33 @@ class Previews:
     """0: no sheet and no WebVTT were made."""
 
 
+@dataclass(frozen=True, slots=True)
+class FinishJob:
+    """Files that came down and are to be one, as they are: nothing is encoded again."""
+
+    media: tuple[OsPath, ...]
+    """One with picture and sound, or the picture and then the sound; or sound alone."""
+    target: OsPath
+    """Where to write; its folder is there."""
+    tags: Mapping[str, str]
+    """`title`, `artist`, `date`, `comment`, `description`, `genre` …"""
+    chapters: tuple[Mapping[str, Any], ...]
+    """`{"start": s, "end": s, "title": …}`."""
+    audio_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedFile:
+    """It lies at the job's target."""
+
+    container: str
+    """`mp4`, `mkv`, `m4a`, `mp3`, `opus` …: also its extension, without the dot."""
+    mime: str
+    duration: float | None
+    warnings: tuple[str, ...]
+    """What had to be left out, for people."""
+
+
 class Studio(Protocol):
     """Works on pictures in processes of its own, which hostile files may crash, stall or fill."""
 
@@ -184,8 +213,177 @@ class Studio(Protocol):
         """
         ...
 
+    def finish(self, job: FinishJob) -> AsyncGenerator[Advanced | FinishedFile | MediaFailure]:
+        """Make one file of what came down. Ends with FinishedFile or MediaFailure; never raises for what the files are.
+
+        Leave it early by closing it, like `enhance`.
+        """
+        ...
+
+    async def still(self, path: OsPath, target: OsPath) -> MediaFailure | None:
+        """Make a JPEG at `target` of a picture in any format, or of a film's telling frame. None: it is there."""
+        ...
+
     async def preview(self, job: PreviewJob) -> Previews | MediaFailure:
         """Make the poster and the sheet. Takes a bounded time."""
+        ...
+
+
+# ---------------------------------------------------------------- downloads
+
+
+@dataclass(frozen=True, slots=True)
+class FetchJob:
+    """What lies behind one URL, to be fetched."""
+
+    url: str
+    folder: OsPath
+    """Where to write: ours alone, kept from one attempt to the next. What an earlier one left is gone on from."""
+    config: DownloadConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """The page was read. The fields of `streams.events.DownloadExtracted`, without take and attempt."""
+
+    extractor: str
+    media_id: str
+    title: str
+    uploader: str | None
+    uploader_url: str | None
+    upload_date: str | None
+    description: str | None
+    webpage_url: str | None
+    duration: float | None
+    chapters: tuple[Mapping[str, Any], ...]
+    thumbnails: tuple[str, ...]
+    formats: tuple[Mapping[str, Any], ...]
+    live: bool
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListEntry:
+    """An entry of a list."""
+
+    url: str
+    key: str | None
+    """`<extractor> <id>`, where the list tells."""
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """It is a list: a playlist, a channel, a page with several videos."""
+
+    title: str
+    entries: tuple[ListEntry, ...]
+    """At most as many as were asked for (`DownloadConfig.limit`), in the list's order, each URL once."""
+    total: int
+    """How many it has, as far as that is known."""
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """How far it is. At most twice a second."""
+
+    part: str
+    """`video`, `audio`, `both`, `subtitles:<language>`, `thumbnail`."""
+    number: int
+    """The how-manieth of `parts`, from 0."""
+    parts: int
+    bytes: int
+    total: int | None
+    speed: float | None
+    """Bytes a second."""
+    eta: float | None
+    """Seconds."""
+    percent: float | None
+    """0 to 100, of everything; None where the end is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartFinished:
+    """One of its files has come in whole."""
+
+    part: str
+    format: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    """A file in the job's folder."""
+
+    part: str
+    path: OsPath
+    format: str
+    size: int
+    language: str | None = None
+    """Of subtitles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """All of it lies in the job's folder."""
+
+    media: tuple[FetchedFile, ...]
+    """One that has picture and sound, or the picture and then the sound."""
+    subtitles: tuple[FetchedFile, ...]
+    thumbnail: FetchedFile | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailure:
+    """Why it is not there."""
+
+    kind: Literal[
+        "unsupported", "refused", "gone", "private", "login", "age", "geo", "payment", "drm", "live", "format",
+        "too_large", "invalid", "scheduled",
+        "limited", "server", "network", "timeout", "stalled", "memory", "crashed", "killed", "extractor",
+        "no_space", "unwritable", "unavailable",
+    ]  # fmt: skip
+    """Final: `unsupported` (no video there that we know how to fetch), `refused` (an inner address, or a scheme that
+    is not fetched), `gone`, `private`, `login`, `age`, `geo`, `payment`, `drm`, `live` (it is live or scheduled, and
+    the configuration says not to wait), `format` (none fits), `too_large`, `invalid` (what came is no video).
+    `scheduled`: it begins at `begins`. Worth another try: `limited` (429 and the like), `server` (5xx), `network`,
+    `timeout`, `stalled`, `memory`, `crashed`, `killed`, `extractor` (the page was not understood). Not its own fault:
+    `no_space`, `unwritable`, `unavailable` (no process could be started, or we are stopping)."""
+    reason: str
+    """In yt-dlp's own words where it was yt-dlp that gave up, printable, without secrets."""
+    advice: str = ""
+    """What a person can do; names the setting."""
+    retry_after: float | None = None
+    """Seconds that the server asked for."""
+    begins: datetime | None = None
+
+
+FINAL_FAILURES = frozenset(
+    ["unsupported", "refused", "gone", "private", "login", "age", "geo", "payment", "drm", "live", "format", "too_large", "invalid"]
+)
+"""Kinds that no other attempt would change."""
+
+
+class Fetcher(Protocol):
+    """Fetches with yt-dlp, in processes of their own that reach nothing but what they may reach."""
+
+    def fetch(
+        self, job: FetchJob
+    ) -> AsyncGenerator[Extracted | Listed | Received | PartFinished | Fetched | FetchFailure]:
+        """Read the page and fetch what it shows. Ends with Listed, Fetched or FetchFailure; raises nothing.
+
+        Leave it early by closing it: the process and all that it started are ended at once; what came in stays.
+        """
+        ...
+
+    async def listed(self, url: str, config: DownloadConfig) -> Listed | FetchFailure:
+        """Read a list without fetching anything; a single video is a list of one. Takes a bounded time."""
+        ...
+
+    def refusal(self, url: str) -> FetchFailure | None:
+        """Why a URL will not be fetched, where that is clear without asking anyone: a scheme, an inner address."""
         ...
 
 

@@ -901,6 +901,378 @@ class VideoNumbered(Event):
         return f"VideoNumbered/{self.video}"
 
 
+# ---------------------------------------------------------------- a download: download:<number>
+
+
+@event()
+class DownloadNumbered(Event):
+    """On `registry:downloads`: the number that goes with this event's version belongs to this request, for ever."""
+
+    key: str
+    """The request's own id: a repeat of it gets the same number."""
+
+    def step(self) -> str:
+        """A request is numbered once."""
+        return f"DownloadNumbered/{self.key}"
+
+
+@event()
+class DownloadRequested(Event):
+    """Somebody wants what lies behind a URL. Always the first event of `download:<number>`."""
+
+    number: int
+    key: str
+    """The request's own id; what is stored is named after it."""
+    url: str
+    directory: str
+    """Below the media root: `/`, `/work`."""
+    options: Mapping[str, Any]
+    """What was asked for this one alone: fields of `streams.download_config.DownloadOptions` that were given."""
+    client_id: str | None = None
+    """Who wants to hear of it."""
+    parent: int | None = None
+    """The number of the playlist that it is an entry of."""
+    subscription: int | None = None
+    """The number of the subscription that found it."""
+    entry: str | None = None
+    """`<extractor> <id>`, where the list that named it told."""
+    title: str = ""
+    """As the list that named it told."""
+
+
+@event()
+class DownloadStarted(Event):
+    """Its turn has come."""
+
+    take: int
+    """1 for the first, one more for each refresh."""
+    attempt: int
+    """Within the take, from 1."""
+    host: str
+    """Whose limits it counts against."""
+    config: Mapping[str, Any]
+    """What it is fetched with: fields of `streams.download_config.DownloadConfig`, with the request's own options."""
+
+    def step(self) -> str:
+        """Each attempt starts once."""
+        return f"DownloadStarted/{self.take}/{self.attempt}"
+
+
+@event()
+class DownloadExtracted(Event):
+    """The page was read: what it is, and what of it will be fetched."""
+
+    take: int
+    attempt: int
+    extractor: str
+    """yt-dlp's key of the site."""
+    media_id: str
+    """The site's own id."""
+    title: str
+    uploader: str | None
+    uploader_url: str | None
+    upload_date: str | None
+    """`YYYY-MM-DD`."""
+    description: str | None
+    """Cut to 10,000 characters."""
+    webpage_url: str | None
+    duration: float | None
+    chapters: tuple[Mapping[str, Any], ...]
+    """`{"start": s, "end": s, "title": …}`, at most 500."""
+    thumbnails: tuple[str, ...]
+    """URLs, the best first, at most 10."""
+    formats: tuple[Mapping[str, Any], ...]
+    """What was chosen: `{"id", "ext", "kind": "video"|"audio"|"both", "width", "height", "codecs", "size", "note"}`."""
+    live: bool
+    size: int | None
+    """Bytes, where it can be told before."""
+
+    def step(self) -> str:
+        """Once for each attempt."""
+        return f"DownloadExtracted/{self.take}/{self.attempt}"
+
+
+@event()
+class DownloadPartFinished(Event):
+    """One of the files that make it up has come in whole."""
+
+    take: int
+    attempt: int
+    part: str
+    """`video`, `audio`, `both`, `subtitles:<language>`, `thumbnail`."""
+    format: str
+    """The site's id of the format; empty where there is none."""
+    size: int
+
+    def step(self) -> str:
+        """Once for each part and attempt."""
+        return f"DownloadPartFinished/{self.take}/{self.attempt}/{self.part}"
+
+
+@event()
+class DownloadMerged(Event):
+    """Its parts are one file now, with title, date and chapters in it."""
+
+    take: int
+    attempt: int
+    container: str
+    size: int
+    parts: int
+    warnings: tuple[str, ...] = ()
+
+    def step(self) -> str:
+        """Once for each attempt."""
+        return f"DownloadMerged/{self.take}/{self.attempt}"
+
+
+@event()
+class DownloadStored(Event):
+    """It lies in the media root, whole and fsynced, and is a video from now on."""
+
+    take: int
+    video: str
+    """The video's id."""
+    path: OsPath
+    """Absolute."""
+    size: int
+    files: tuple[OsPath, ...]
+    """What lies beside it: `.nfo`, poster, subtitles. Absolute."""
+    warnings: tuple[str, ...] = ()
+
+    def step(self) -> str:
+        """A take is stored once."""
+        return f"DownloadStored/{self.take}"
+
+
+@event()
+class DownloadSkipped(Event):
+    """What it would fetch is there already."""
+
+    take: int
+    number: int
+    """The download that fetched it."""
+    video: str
+    path: OsPath
+
+    def step(self) -> str:
+        """Once for each take."""
+        return f"DownloadSkipped/{self.take}"
+
+
+@event()
+class DownloadExpanded(Event):
+    """It is a list: each entry that was taken is a download of its own."""
+
+    take: int
+    title: str
+    entries: int
+    """How many the list has, as far as it was read."""
+    more: bool
+    """Whether there are more than were read: the limit stood before."""
+    limit: int
+    numbers: tuple[int, ...]
+    """Of the downloads of its entries, in the list's order."""
+    skipped: tuple[int, ...]
+    """Of the downloads that fetched the other entries before."""
+
+    def step(self) -> str:
+        """Once for each take."""
+        return f"DownloadExpanded/{self.take}"
+
+
+@event()
+class DownloadPostponed(Event):
+    """It cannot go on now and is tried again by itself."""
+
+    take: int
+    attempt: int
+    kind: str
+    """`retry`: it failed and may do better later. `scheduled`: it has not begun to be shown. `no_space`: the disk is
+    full. `interrupted`: whoever fetched it stopped; that costs no attempt."""
+    reason: str
+    until: datetime
+
+    def step(self) -> str:
+        """Once for each attempt."""
+        return f"DownloadPostponed/{self.take}/{self.attempt}"
+
+
+@event()
+class DownloadFailed(Event):
+    """It was given up."""
+
+    take: int
+    attempt: int
+    kind: str
+    """As in `processors.ports.FetchFailure`."""
+    reason: str
+    """In yt-dlp's own words, where it was yt-dlp that gave up."""
+    advice: str = ""
+    """What to do next."""
+
+    def step(self) -> str:
+        """A take fails once."""
+        return f"DownloadFailed/{self.take}"
+
+
+@event()
+class DownloadCancelled(Event):
+    """A person does not want it any more; or it was an entry of a list that nobody wants."""
+
+    take: int
+    reason: str
+
+    def step(self) -> str:
+        """A take is cancelled once."""
+        return f"DownloadCancelled/{self.take}"
+
+
+@event()
+class DownloadRefreshed(Event):
+    """It is queued again, under its old number."""
+
+    take: int
+    """The new one."""
+
+    def step(self) -> str:
+        """Each take begins once."""
+        return f"DownloadRefreshed/{self.take}"
+
+
+@event()
+class DownloadDeleted(Event):
+    """A person took it off the list."""
+
+    keep_file: bool
+
+
+@event()
+class DownloadFilesRemoved(Event):
+    """What it had put into the media root is gone, as was asked."""
+
+    paths: tuple[OsPath, ...]
+    """What was there to remove."""
+    take: int = 0
+    """Of the download that they were made by; 0: all of them, since it was deleted."""
+
+    def step(self) -> str:
+        """Once for each take."""
+        return f"DownloadFilesRemoved/{self.take}"
+
+
+@event()
+class DownloadConfigChanged(Event):
+    """On `sys:downloads`: how downloads are made from now on."""
+
+    change: int
+    """The how-manieth change it is, from 1."""
+    config: Mapping[str, Any]
+    """What a person set, all of it: fields of `streams.download_config.DownloadConfig`; what is not there is as
+    the settings say."""
+    preferences: Mapping[str, Any]
+    """Free-form; ours to keep, not to read."""
+
+    def step(self) -> str:
+        """Each change has a number."""
+        return f"DownloadConfigChanged/{self.change}"
+
+
+# ---------------------------------------------------------------- a subscription: subscription:<number>
+
+
+@event()
+class SubscriptionNumbered(Event):
+    """On `registry:subscriptions`: the number that goes with this event's version is this subscription's."""
+
+    key: str
+
+    def step(self) -> str:
+        """A request is numbered once."""
+        return f"SubscriptionNumbered/{self.key}"
+
+
+@event()
+class SubscriptionCreated(Event):
+    """A list is looked at again and again, and what is new in it is fetched."""
+
+    number: int
+    key: str
+    url: str
+    interval: float
+    """Seconds between two looks."""
+    filter: str
+    """Entries whose titles contain a match of this regular expression are taken; empty: all."""
+    directory: str
+    options: Mapping[str, Any]
+    """As in DownloadRequested."""
+    backlog: int
+    """How many of the entries that are there at the first look are fetched."""
+    client_id: str | None = None
+
+
+@event()
+class SubscriptionChanged(Event):
+    """A person changed it; None: as it was."""
+
+    change: int
+    interval: float | None = None
+    filter: str | None = None
+    directory: str | None = None
+    paused: bool | None = None
+
+    def step(self) -> str:
+        """Each change has a number."""
+        return f"SubscriptionChanged/{self.change}"
+
+
+@event()
+class SubscriptionDue(Event):
+    """It is time to look."""
+
+    check: int
+    """The how-manieth look it is, from 1."""
+    reason: str
+
+    def step(self) -> str:
+        """Each look has a number."""
+        return f"SubscriptionDue/{self.check}"
+
+
+@event()
+class SubscriptionChecked(Event):
+    """The list was read."""
+
+    check: int
+    title: str
+    entries: int
+    seen: tuple[str, ...]
+    """`<extractor> <id>` of entries that were not known before, newest first."""
+    numbers: tuple[int, ...]
+    """Of the downloads that were asked for."""
+
+    def step(self) -> str:
+        """Each look has a number."""
+        return f"SubscriptionChecked/{self.check}"
+
+
+@event()
+class SubscriptionCheckFailed(Event):
+    """The list could not be read; the next look is on time all the same."""
+
+    check: int
+    kind: str
+    reason: str
+
+    def step(self) -> str:
+        """Each look has a number."""
+        return f"SubscriptionCheckFailed/{self.check}"
+
+
+@event()
+class SubscriptionRemoved(Event):
+    """A person does not want it any more. What it fetched stays."""
+
+
 # ---------------------------------------------------------------- a watched root: root:<uuid>
 
 

@@ -70,6 +70,36 @@ def growth_subject(video: str) -> str:
     return f"growth:{video}"
 
 
+DOWNLOADS_REGISTRY = "registry:downloads"
+"""The subject whose own versions are the numbers of downloads."""
+
+SUBSCRIPTIONS_REGISTRY = "registry:subscriptions"
+"""The subject whose own versions are the numbers of subscriptions."""
+
+DOWNLOAD_CONFIG = "sys:downloads"
+"""The subject that holds how downloads are made."""
+
+
+def download_subject(number: int) -> str:
+    """The subject that holds a download's history."""
+    return f"download:{number}"
+
+
+def subscription_subject(number: int) -> str:
+    """The subject that holds a subscription's history."""
+    return f"subscription:{number}"
+
+
+def entry_key(parent: str, entry: str, take: int = 1) -> str:
+    """The key of the download of a list's entry; `parent` is the list's own key, `entry` tells its entries apart."""
+    return str(uuid.uuid5(_SPOOLHOUSE, f"entry\0{parent}\0{take}\0{entry}"))
+
+
+def downloaded_video_id(key: str, take: int) -> str:
+    """The id of the video that a take of a download becomes."""
+    return str(uuid.uuid5(_SPOOLHOUSE, f"downloaded\0{key}\0{take}"))
+
+
 DISK = "sys:disk"
 """The subject that holds what became of disk space."""
 

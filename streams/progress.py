@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import orjson
 import structlog
@@ -34,12 +35,15 @@ class Progress:
     """How far one piece of work is."""
 
     video: str
+    """The subject: a video's id, or `download:<number>`."""
     task: str
-    """`video-enhancement` …"""
+    """`video-enhancement` …; `download`."""
     percent: float
-    """0 to 100."""
+    """0 to 100; 0 where the end is not known."""
     message: str
     """For people: `312 of 1440 frames`."""
+    details: Mapping[str, Any] | None = None
+    """Of a download: `bytes`, `total`, `speed` (bytes a second), `eta` (seconds); each may be None."""
 
 
 class Publisher:

@@ -5,12 +5,13 @@ They keep `processors` and `projections` apart: bootstrap hands the one to the o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from streams.codec import Recorded
+from streams.downloads import Download
 from streams.events import Door, Replica
 from streams.paths import OsPath
 
@@ -153,4 +154,35 @@ class Replicas(Protocol):
 
     async def copies_caught_up(self, timeout: float) -> bool:
         """Wait until these tables have applied all that the log held at the call; False when time is up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A download that is stored."""
+
+    number: int
+    video: str
+    path: OsPath
+
+
+class Downloads(Protocol):
+    """The downloads as the tables know them."""
+
+    async def fetched(self, keys: Sequence[str]) -> Mapping[str, Fetched]:
+        """Which of these (`Download.archive_key`) are stored and not deleted: the newest of each.
+
+        Raises DependencyDownError.
+        """
+        ...
+
+    async def open_downloads(self) -> tuple[list[int], list[Download]]:
+        """The position of each partition that the table has got to, and every download that is open then, by number.
+
+        Both are of one moment. Positions are empty where the table was never built. Raises DependencyDownError.
+        """
+        ...
+
+    async def children(self, number: int) -> list[Download]:
+        """The entries of a list that are not deleted, by number. Raises DependencyDownError."""
         ...

@@ -227,6 +227,53 @@ class Settings(BaseSettings):
     """Renditions are copied elsewhere like the videos that they were made of."""
     metadata_gps: bool = False
     """Where a video was recorded is kept, where it says so."""
+    media_root: Path | None = None
+    """Where downloads lie, in folders that media servers read. Unset: `data/media`."""
+    unfinished_dir: Path | None = None
+    """Where what is still coming in lies: on the file system of `media_root`, outside it. Unset: `data/unfinished`,
+    or beside `media_root` where that is on another file system."""
+    cookies_dir: Path | None = None
+    """Where files with cookies for sites lie. Unset: `data/cookies`."""
+    download_format: str = "bv*+ba/b"
+    """A yt-dlp format selector."""
+    download_max_height: int | None = Field(None, ge=16, le=8640)
+    """Pixels: the quality ceiling."""
+    download_subtitles: Annotated[tuple[str, ...], NoDecode] = ()
+    """Languages of subtitles that are fetched too (`en,de`)."""
+    download_playlist_limit: int = Field(100, ge=1, le=10_000)
+    """Entries of a playlist or channel that are taken unless more are asked for."""
+    download_concurrency: int = Field(1, ge=1, le=16)
+    """Downloads side by side."""
+    download_per_host: int = Field(0, ge=0, le=16)
+    """Of those, from one host; 0: no limit of its own."""
+    download_sleep: float = Field(0.0, ge=0, le=3600)
+    """Seconds between two downloads from one host, and between two requests of one download."""
+    download_rate_limit: int | None = Field(None, ge=1024)
+    """Bytes a second, of each download."""
+    download_template: str = "{title} ({year})/{title} ({year}) [{id}]"
+    """Folder and name of what comes down, without its extension."""
+    download_cookies: str | None = None
+    """Name of a file in `cookies_dir`."""
+    download_wait_for_live: bool = False
+    """Streams that are live, or have not begun, are waited for and recorded."""
+    download_allow: Annotated[tuple[str, ...], NoDecode] = ()
+    """Inner hosts that downloads may reach all the same: `nas.local`, `nas.local:8080`, `192.168.1.0/24`."""
+    download_proxy: SecretStr | None = None
+    """`http://…` or `socks5://…`: through which downloads go out."""
+    download_extractor_args: dict[str, dict[str, list[str]]] = {}
+    """yt-dlp's own, as JSON: `{"youtube": {"player_client": ["web"]}}`."""
+    download_max_size: int = Field(50 * GIB, gt=0)
+    """Bytes of one file."""
+    download_timeout: float = Field(12 * 3600.0, gt=0)
+    """Seconds that one attempt may take."""
+    download_stall: float = Field(90.0, gt=0)
+    """Seconds without a byte after which an attempt counts as hung."""
+    download_attempts: int = Field(8, ge=1)
+    """How often a download that may do better later is tried."""
+    download_retry: float = Field(10.0, gt=0)
+    """Seconds until the second attempt; each further one waits twice as long, an hour at the most."""
+    download_memory: int = Field(2 * GIB, ge=GIB // 2)
+    """Bytes of address space of a process that fetches."""
     ws_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of web pages that may open WebSockets besides our own (`https://example.com`; `*`: any)."""
     log_level: str = "INFO"
@@ -234,7 +281,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("port", "watch", "watch_extensions", "cors_origins", "allowed_hosts", "retention_watch"),
-        *("enhance_doors", "hls_ladder", "ws_origins"),
+        *("enhance_doors", "hls_ladder", "ws_origins", "download_subtitles", "download_allow"),
         mode="before",
     )
     @classmethod
@@ -310,6 +357,7 @@ class Settings(BaseSettings):
     @field_validator(
         *("data", "upload_dir", "log_dir", "notifier_log_dir", "working_dir"),
         *("base_path", "served_dir", "storage_dir", "drive_credentials"),
+        *("media_root", "unfinished_dir", "cookies_dir"),
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -372,6 +420,7 @@ class Settings(BaseSettings):
         """A file that two doors see would be two videos."""
         places = [(f"the watched folder {path}", os.path.realpath(path)) for path in self.watch_roots]
         places.append((f"the folder for uploads {self.uploads}", os.path.realpath(self.uploads)))
+        places.append((f"the media root {self.downloads}", os.path.realpath(self.downloads)))
         for (one, here), (other, there) in combinations(places, 2):
             inner, outer = (one, other) if here.startswith(there.rstrip("/") + "/") else (other, one)
             if os.path.commonpath((here, there)) in {here, there}:
@@ -392,7 +441,7 @@ class Settings(BaseSettings):
 
     def home_of(self, door: Door) -> Path | None:
         """The folder of ours in which files of a door lie; None where there is no one folder."""
-        return {"upload": self.uploads, "rendition": self.processed}.get(door)
+        return {"upload": self.uploads, "rendition": self.processed, "download": self.downloads}.get(door)
 
     @cached_property
     def logs(self) -> Path:
@@ -413,6 +462,21 @@ class Settings(BaseSettings):
     def processed(self) -> Path:
         """Where renditions lie, and below it the metadata documents."""
         return self.data / "processed_videos"
+
+    @cached_property
+    def downloads(self) -> Path:
+        """The media root: where downloads lie."""
+        return self.media_root or self.data / "media"
+
+    @cached_property
+    def cookies(self) -> Path:
+        """Where files with cookies lie."""
+        return self.cookies_dir or self.data / "cookies"
+
+    @cached_property
+    def download_requests(self) -> Path:
+        """Where requests for downloads are kept, a small file each, in case the log loses them."""
+        return self.data / "downloads"
 
     @cached_property
     def metadata_documents(self) -> Path:

@@ -1,0 +1,155 @@
+"""How downloads are made: what the settings say, what a person changed, and what was asked for one of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from streams.errors import RejectedError
+from streams.settings import Settings
+
+MAX_CONCURRENCY = 16
+MAX_LIST = 10_000
+"""Entries of one list that may be taken at the most."""
+
+LONGEST_DIRECTORY = 512
+"""Characters."""
+
+Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*.-]{1,35}$")]
+TEMPLATE_FIELDS = ("title", "year", "id", "uploader", "date", "extractor", "playlist")
+"""What a naming template may name, each in braces."""
+
+
+class DownloadOptions(BaseModel):
+    """What may be asked for one download alone. None: as the configuration says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str | None = Field(None, min_length=1, max_length=500)
+    """A yt-dlp format selector, e.g. `bv*+ba/b`."""
+    max_height: int | None = Field(None, ge=16, le=8640)
+    """Pixels: the quality ceiling."""
+    audio_only: bool | None = None
+    subtitles: tuple[Language, ...] | None = Field(None, max_length=50)
+    """Languages (`en`, `de`, `en.*`); empty: none."""
+    auto_subtitles: bool | None = None
+    """Also subtitles that a machine wrote."""
+    limit: int | None = Field(None, ge=1, le=MAX_LIST)
+    """Entries of a playlist or channel that are taken."""
+
+
+class DownloadConfig(BaseModel):
+    """Everything that can be set, with a value for each; what `GET /config` shows beside `preferences`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str = Field("bv*+ba/b", min_length=1, max_length=500)
+    max_height: int | None = Field(None, ge=16, le=8640)
+    audio_only: bool = False
+    subtitles: tuple[Language, ...] = Field((), max_length=50)
+    auto_subtitles: bool = False
+    limit: int = Field(100, ge=1, le=MAX_LIST)
+    concurrency: int = Field(1, ge=1, le=MAX_CONCURRENCY)
+    """Downloads side by side."""
+    per_host: int = Field(0, ge=0, le=MAX_CONCURRENCY)
+    """Of those, from one host; 0: no limit of its own."""
+    sleep: float = Field(0.0, ge=0, le=3600)
+    """Seconds between two downloads from one host, and between two requests of one download."""
+    rate_limit: int | None = Field(None, ge=1024)
+    """Bytes a second, of each download; None: as fast as it goes."""
+    template: str = Field("{title} ({year})/{title} ({year}) [{id}]", min_length=1, max_length=300)
+    """Folder and name below the media root, without the extension; see TEMPLATE_FIELDS."""
+    directory: str = "/"
+    """Where what names no directory goes, below the media root."""
+    cookies: str | None = Field(None, max_length=100)
+    """Name of a file in the folder for cookies (`SPOOLHOUSE_COOKIES_DIR`), in Netscape's format; None: no cookies."""
+    wait_for_live: bool = False
+    """Streams that are live, or have not begun, are waited for and recorded; else they are refused."""
+
+    @field_validator("template")
+    @classmethod
+    def _real_template(cls, value: str) -> str:
+        return checked_template(value)
+
+    @field_validator("directory")
+    @classmethod
+    def _real_directory(cls, value: str) -> str:
+        return checked_directory(value)
+
+    @field_validator("cookies")
+    @classmethod
+    def _real_cookies(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
+            raise ValueError("it is the name of a file in the folder for cookies, without any folder")
+        return value
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """This, but for what was asked for one download."""
+        given = DownloadOptions.model_validate(options).model_dump(exclude_none=True)
+        return self.model_copy(update=given)
+
+
+def configured(settings: Settings, changed: Mapping[str, Any]) -> DownloadConfig:
+    """What holds: the settings' values, and above them what a person changed (`DownloadConfigChanged.config`)."""
+    base = {
+        "format": settings.download_format,
+        "max_height": settings.download_max_height,
+        "subtitles": settings.download_subtitles,
+        "limit": settings.download_playlist_limit,
+        "concurrency": settings.download_concurrency,
+        "per_host": settings.download_per_host,
+        "sleep": settings.download_sleep,
+        "rate_limit": settings.download_rate_limit,
+        "template": settings.download_template,
+        "cookies": settings.download_cookies,
+        "wait_for_live": settings.download_wait_for_live,
+    }
+    known = {name: value for name, value in changed.items() if name in DownloadConfig.model_fields}
+    return DownloadConfig.model_validate(base | known)
+
+
+def checked(model: type[BaseModel], given: Mapping[str, Any]) -> BaseModel:
+    """What was given, as the model has it. Raises RejectedError (400) that names every fault."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        faults = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:10]]
+        raise RejectedError(400, "; ".join(faults).replace("Value error, ", "")) from None
+
+
+def checked_directory(value: str) -> str:
+    """A folder below the media root as it is kept: `/`, `/work`, `/work/talks`.
+
+    Raises ValueError where it could leave the root or cannot be a folder.
+    """
+    if len(value) > LONGEST_DIRECTORY:
+        raise ValueError(f"a directory has at most {LONGEST_DIRECTORY} characters")
+    if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in value) or "\\" in value:
+        raise ValueError("a directory holds neither control characters nor backslashes")
+    parts = [part for part in value.split("/") if part]
+    for part in parts:
+        if part.startswith(".") or part != part.strip() or len(part.encode()) > 255:
+            raise ValueError(
+                f"{part[:50]!r} cannot be a folder here: no dots in front, no blanks around, 255 bytes at most"
+            )
+    return "/" + "/".join(parts)
+
+
+def checked_template(value: str) -> str:
+    """A naming template. Raises ValueError where it names what there is not, or could leave its folder."""
+    named = re.findall(r"\{([^{}]*)\}", value)
+    if re.sub(r"\{[^{}]*\}", "", value).strip("{}") != re.sub(r"\{[^{}]*\}", "", value):
+        raise ValueError("a brace in it has no partner")
+    if unknown := sorted({name for name in named if name not in TEMPLATE_FIELDS}):
+        raise ValueError(
+            f"there is no {{{unknown[0]}}}; there are {', '.join(f'{{{one}}}' for one in TEMPLATE_FIELDS)}"
+        )
+    if "id" not in named:
+        raise ValueError("it must name {id}: two videos of one title would want one name")
+    for part in value.split("/"):
+        if not part.strip() or part.startswith(".") or "\\" in part or any(ord(char) < 32 for char in part):
+            raise ValueError("a part of it is empty, begins with a dot, or holds a backslash or a control character")
+    return value

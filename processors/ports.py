@@ -361,7 +361,21 @@ class FetchFailure:
 
 
 FINAL_FAILURES = frozenset(
-    ["unsupported", "refused", "gone", "private", "login", "age", "geo", "payment", "drm", "live", "format", "too_large", "invalid"]
+    [
+        "unsupported",
+        "refused",
+        "gone",
+        "private",
+        "login",
+        "age",
+        "geo",
+        "payment",
+        "drm",
+        "live",
+        "format",
+        "too_large",
+        "invalid",
+    ]
 )
 """Kinds that no other attempt would change."""
 

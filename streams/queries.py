@@ -179,7 +179,8 @@ class Downloads(Protocol):
     async def open_downloads(self) -> tuple[list[int], list[Download]]:
         """The position of each partition that the table has got to, and every download that is open then, by number.
 
-        Both are of one moment. Positions are empty where the table was never built. Raises DependencyDownError.
+        The rows may be of a later moment than the positions, never of an earlier one: skip events that a row's `ver`
+        has behind it. Positions are empty where the table was never built. Raises DependencyDownError.
         """
         ...
 

@@ -28,6 +28,7 @@ from processors.registry import Registry
 from processors.retention import Retention
 from processors.storage.directory import DirectoryStore
 from processors.storage.drive import open_drive
+from processors.storage.library_unfinished import unfinished
 from processors.storage.s3 import open_s3
 from processors.storage.stores import open_store
 from processors.uploads import UploadDoor
@@ -225,6 +226,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
         reconciler = Reconciler(log, settings)
         registry = Registry(log, catalogue, [str(root) for root in settings.watch_roots])
         disks = Disks(settings)
+        coming_in = unfinished(settings)
         retention = Retention(log, catalogue, settings, copying.get(ObjectStore), copying.get(Drive))
 
         store = copying.get(ObjectStore)
@@ -272,6 +274,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 warnings=lambda: [
                     *(said for one in watched for said in (one.held, one.waits) if said),
                     *(said for one in queues for said in one.warnings()),
+                    *([coming_in.warning] if coming_in.warning else []),
                     *disks.warnings(),
                 ],
                 problems=disks.problems,

@@ -427,6 +427,9 @@ class Settings(BaseSettings):
         places = [(f"the watched folder {path}", os.path.realpath(path)) for path in self.watch_roots]
         places.append((f"the folder for uploads {self.uploads}", os.path.realpath(self.uploads)))
         places.append((f"the media root {self.downloads}", os.path.realpath(self.downloads)))
+        if self.unfinished_dir is not None:
+            name = f"the folder for unfinished downloads {self.unfinished_dir}"
+            places.append((name, os.path.realpath(self.unfinished_dir)))
         for (one, here), (other, there) in combinations(places, 2):
             inner, outer = (one, other) if here.startswith(there.rstrip("/") + "/") else (other, one)
             if os.path.commonpath((here, there)) in {here, there}:

@@ -274,6 +274,12 @@ class Settings(BaseSettings):
     """Seconds until the second attempt; each further one waits twice as long, an hour at the most."""
     download_memory: int = Field(2 * GIB, ge=GIB // 2)
     """Bytes of address space of a process that fetches."""
+    subscription_interval: float = Field(3600.0, gt=0)
+    """Seconds between two looks at a subscription's list, unless another interval is asked for."""
+    subscription_min_interval: float = Field(60.0, gt=0)
+    """The shortest interval that may be asked for."""
+    subscription_entries: int = Field(100, ge=1, le=500)
+    """Entries of a list that a look reads, from its beginning: a list that grows at its end needs as many as it has."""
     ws_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of web pages that may open WebSockets besides our own (`https://example.com`; `*`: any)."""
     log_level: str = "INFO"
@@ -477,6 +483,11 @@ class Settings(BaseSettings):
     def download_requests(self) -> Path:
         """Where requests for downloads are kept, a small file each, in case the log loses them."""
         return self.data / "downloads"
+
+    @cached_property
+    def subscription_requests(self) -> Path:
+        """Where what was said of subscriptions is kept, a small file each."""
+        return self.data / "subscriptions"
 
     @cached_property
     def metadata_documents(self) -> Path:

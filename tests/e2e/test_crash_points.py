@@ -164,7 +164,7 @@ def test_a_worker_killed_at_any_step_is_made_good(world: World) -> None:
     with _process("worker", world.environment, world.output):
         until(lambda: (world.api.get("/readyz") or {}).get("ready"), why="readiness")
         rebuilt = world.api.command("rebuild", "--compare")
-        assert rebuilt.stdout.count("equal, row for row") == 6, rebuilt.stdout + rebuilt.stderr
+        assert rebuilt.stdout.count("equal, row for row") == 8, rebuilt.stdout + rebuilt.stderr
 
 
 @pytest.mark.timeout(600)

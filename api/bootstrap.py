@@ -27,6 +27,7 @@ from processors.storage.directory import DirectoryStore
 from processors.storage.drive import open_drive
 from processors.storage.s3 import open_s3
 from processors.storage.stores import open_store
+from processors.subscription_restoring import SubscriptionRestorer
 from processors.uploads import UploadDoor
 from processors.watching.growth import GrowingOf, NoGrowth
 from processors.watching.roots import WatchedRoot
@@ -46,7 +47,7 @@ from streams.paths import escape_path
 from streams.processing import Processor
 from streams.processing import Services as Injected
 from streams.progress import Publisher
-from streams.queries import Histories, Replicas
+from streams.queries import Histories, Replicas, Subscriptions
 from streams.settings import Settings
 
 
@@ -243,11 +244,18 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 log=log,
                 projections=WorkerProjections(Runner(log, database, discover(settings)), database),
                 registry=registry,
-                restorers=(reconciler.reappend_all, Lineages(log, settings).reappend_all, registry.restore),
+                restorers=(
+                    reconciler.reappend_all,
+                    Lineages(log, settings).reappend_all,
+                    registry.restore,
+                    SubscriptionRestorer(log, settings).restore,
+                ),
                 services={
                     Prober: prober,
                     Studio: studio,
+                    Log: log,
                     Histories: log,
+                    Subscriptions: catalogue,
                     Replicas: catalogue,
                     Publisher: Publisher(log.redis, log.keys),
                     **copying,

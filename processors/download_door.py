@@ -244,7 +244,9 @@ class DownloadDoor:
     def _check_cookies(self, patch: Mapping[str, Any]) -> None:
         name = patch.get("cookies")
         if name and not (self._settings.cookies / name).is_file():
-            raise RejectedError(400, f"cookies: there is no file {name} in {self._settings.cookies}. Put it there first.")
+            raise RejectedError(
+                400, f"cookies: there is no file {name} in {self._settings.cookies}. Put it there first."
+            )
 
 
 def refusal_of(url: str) -> str | None:

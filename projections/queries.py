@@ -20,6 +20,7 @@ from projections.copy_queries import all_copies, as_copy, copies_of, narrowed
 from projections.database import Database, NotMadeYetError
 from projections.legacy_videos import all_rows, foreign_rows
 from projections.storage_stats import storage_stats
+from projections.subscription_queries import SubscriptionQueries
 from streams.collecting import garbage_uncollected
 from streams.errors import RejectedError
 from streams.log import Log
@@ -92,7 +93,7 @@ class Totals:
     """Bytes."""
 
 
-class Catalogue:
+class Catalogue(SubscriptionQueries):
     """Queries on the catalogue. Every method raises DependencyDownError where it cannot be reached."""
 
     def __init__(self, database: Database, log: Log | None = None) -> None:

@@ -157,9 +157,7 @@ class RequestFiles:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning(
-                "the kept configuration of downloads cannot be read", path=str(self._config), error=str(error)
-            )
+            _log.warning("the kept configuration of downloads cannot be read", path=str(self._config), error=str(error))
             return None
 
     def sweep(self) -> None:

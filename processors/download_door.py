@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -101,9 +100,7 @@ class DownloadDoor:
             raise RejectedError(400, fault)
         check_client(client_id)
         given = checked(DownloadOptions, options or {}).model_dump(mode="json", exclude_none=True)
-        folder = _directory(directory) if directory.strip("/") else (await self.config()).config.directory
-        if directory.startswith("/") and not directory.strip("/"):
-            folder = "/"
+        folder = _directory(directory) if directory else (await self.config()).config.directory
         wanted = Wanted(key or str(uuid.uuid4()), url, folder, given, client_id)
         try:
             [taken] = await self._requests.take([wanted], timeout=APPEND_WITHIN)
@@ -179,7 +176,7 @@ class DownloadDoor:
         for _ in range(TRIES):
             saved = saved_config(await self._log.history(DOWNLOAD_CONFIG))
             before = configured(self._settings, saved.config)
-            after = checked(DownloadConfig, before.model_dump() | patch)
+            after = checked(DownloadConfig, {**before.model_dump(), **patch})
             assert isinstance(after, DownloadConfig)
             self._check_cookies(patch)
             told = after.model_dump(mode="json")
@@ -297,7 +294,7 @@ def _told(new: NewEvent) -> Recorded[Any]:
         type=type(new.event).__name__,
         subject=new.subject,
         ver=1,
-        time=new.time.astimezone(UTC) if new.time else datetime.now(UTC),
+        time=new.time,
         source=new.source,
         cause=new.cause,
         corr=new.corr or new.id,

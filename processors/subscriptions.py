@@ -93,7 +93,8 @@ async def subscriptions(recorded: Recorded[SubscriptionDue], context: Context) -
     wanted = await _not_fetched(choice.wanted, config, context)
     numbers = await _ask(subscription, wanted, context)
     reach("subscription.asked")
-    context.log.info("a list was looked at", url=subscription.url, new=len(choice.new), downloads=len(numbers))
+    say = context.log.info if numbers else context.log.debug
+    say("a list was looked at", title=found.title[:LONGEST], new=len(choice.new), downloads=len(numbers))
     yield SubscriptionChecked(
         check=check, title=_printable(found.title), entries=found.total, seen=tuple(choice.new), numbers=numbers
     )

@@ -24,9 +24,10 @@ from processors.storage.disk import refusal
 from processors.storage.subscription_files import SubscriptionFiles
 from processors.storage.threads import in_thread
 from processors.subscription_restoring import SOURCE, restore_numbers
+from streams.codec import Recorded
 from streams.crashpoints import reach
 from streams.download_config import DownloadOptions, checked, checked_directory, configured, saved_config
-from streams.entries import NewEvent, new_event
+from streams.entries import Appended, NewEvent, new_event
 from streams.errors import ConflictError, DependencyDownError, LogUnavailableError, NotFoundError, RejectedError
 from streams.events import (
     Event,
@@ -40,7 +41,7 @@ from streams.identity import DOWNLOAD_CONFIG, SUBSCRIPTIONS_REGISTRY, entry_key,
 from streams.log import Log
 from streams.queries import Subscriptions
 from streams.settings import Settings
-from streams.subscriptions import Subscription, created
+from streams.subscriptions import Subscription, created, folded
 
 LONGEST_FILTER = 500
 """Characters."""
@@ -209,7 +210,9 @@ class SubscriptionRequests:
                 continue  # decided anew, by what the other one said
             if not isinstance(event, SubscriptionDue):
                 await self._keep(new)
-            return await current(self._log, self._subscriptions, number, at_least=placed.ver) or subscription
+            after = folded(subscription, _recorded(new, placed))
+            assert after is not None  # it was there before
+            return after
         raise DependencyDownError(
             "the subscription", "others keep changing it: try again", retry_after=1.0, unreachable=False
         )
@@ -246,15 +249,13 @@ async def tell(log: Log, files: SubscriptionFiles, new: NewEvent) -> bool:
     return not placed.duplicate
 
 
-async def current(
-    log: Log, subscriptions: Subscriptions, number: int, *, at_least: int | None = None
-) -> Subscription | None:
-    """A subscription as the log has it (or at a version), from the table; None: there is none.
+async def current(log: Log, subscriptions: Subscriptions, number: int) -> Subscription | None:
+    """A subscription as the log has it, from the table; None: there is none.
 
     Its history would tell the same, but grows with every look. Raises LogUnavailableError, and DependencyDownError
     where the table does not catch up in time.
     """
-    wanted = await log.version(subscription_subject(number)) if at_least is None else at_least
+    wanted = await log.version(subscription_subject(number))
     if wanted == 0:
         return None
     until = time.monotonic() + CATCH_UP
@@ -273,6 +274,13 @@ def _said(number: int, event: Event, expected: int) -> NewEvent:
     """With an id of its own: two people may say two things at once, under one number."""
     subject = subscription_subject(number)
     return NewEvent(subject, event, event_id(subject, f"{SOURCE}/{uuid.uuid4()}"), SOURCE, expected=expected)
+
+
+def _recorded(new: NewEvent, placed: Appended) -> Recorded[Any]:
+    """An event as the log has it."""
+    kind, corr = type(new.event).__name__, new.corr or new.id
+    where = (placed.partition, placed.pos, new.id, kind, new.subject, placed.ver)
+    return Recorded(*where, new.time, new.source, new.cause, corr, new.event)
 
 
 def _checked(model: type[M], given: Mapping[str, Any]) -> M:

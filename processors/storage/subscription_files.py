@@ -69,9 +69,8 @@ class SubscriptionFiles:
             write_durably(self.folder / _name(new), _dump(new))
 
     def forget(self, new: NewEvent) -> None:
-        """It was not to be: the log has another event in its place."""
-        for folder in (self.folder / NEW, self.folder):
-            (folder / _name(new)).unlink(missing_ok=True)
+        """What waits was not to be: the log has another event in its place."""
+        (self.folder / NEW / _name(new)).unlink(missing_ok=True)
 
     def waiting(self) -> list[NewEvent]:
         """What the log may not have yet, by number."""

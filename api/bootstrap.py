@@ -15,6 +15,9 @@ from api.connecting import redis_url
 from api.folders import link_uploads
 from api.services import History, Services
 from processors.diskspace import DiskReports, Disks
+from processors.download_door import DownloadDoor
+from processors.download_queue import DownloadQueue
+from processors.download_requests import Requests
 from processors.growing import GrowingFiles
 from processors.lineages import Lineages
 from processors.media.probing import open_prober
@@ -47,7 +50,7 @@ from streams.paths import escape_path
 from streams.processing import Processor
 from streams.processing import Services as Injected
 from streams.progress import Publisher
-from streams.queries import Histories, Replicas, Subscriptions
+from streams.queries import Downloads, Histories, Replicas, Subscriptions
 from streams.settings import Settings
 
 
@@ -63,11 +66,13 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
         open_database(settings) as database,
         open_probing(settings) as prober,
     ):
+        catalogue = Catalogue(database, log)
         yield Services(
             settings=settings,
             log=log,
             door=UploadDoor(log, settings, prober),
-            catalogue=Catalogue(database, log),
+            downloads=DownloadDoor(log, settings, known=catalogue),
+            catalogue=catalogue,
             history=partial(history, database),
         )
 
@@ -226,14 +231,17 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
         store = copying.get(ObjectStore)
         growing: GrowingOf = NoGrowth if store is None else partial(GrowingFiles, log, settings, store)
         watched: list[WatchedRoot] = []
+        queues: list[DownloadQueue] = []
 
         def sources() -> list[Source]:
             watched[:] = [
                 WatchedRoot(log, settings, str(root), catalogue, growing=growing, paused=disks.full)
                 for root in settings.watch_roots
             ]
+            queues[:] = [DownloadQueue(log, settings, catalogue)]
             return [
                 Source("uploads", reconciler.run),
+                *(Source("downloads", one.run) for one in queues),
                 *(Source(f"watch:{escape_path(one.root)}", one.run) for one in watched),
                 Source("disk", DiskReports(log, disks).run),
                 *([Source("retention", retention.run)] if settings.retention_days is not None else []),
@@ -248,6 +256,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                     reconciler.reappend_all,
                     Lineages(log, settings).reappend_all,
                     registry.restore,
+                    Requests(log, settings).restore,
                     SubscriptionRestorer(log, settings).restore,
                 ),
                 services={
@@ -257,6 +266,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                     Histories: log,
                     Subscriptions: catalogue,
                     Replicas: catalogue,
+                    Downloads: catalogue,
                     Publisher: Publisher(log.redis, log.keys),
                     **copying,
                 },
@@ -264,6 +274,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 hosted=hosted_by_faust,
                 warnings=lambda: [
                     *(said for one in watched for said in (one.held, one.waits) if said),
+                    *(said for one in queues for said in one.warnings()),
                     *disks.warnings(),
                 ],
                 problems=disks.problems,

@@ -6,6 +6,7 @@ from functools import singledispatch
 
 import orjson
 
+from projections import download_summaries
 from streams import events
 from streams.codec import shown
 from streams.paths import escape_path
@@ -53,6 +54,8 @@ def counted(count: int, what: str) -> str:
 
 @singledispatch
 def _worded(event: events.Event) -> str:
+    if (told := download_summaries.worded(event)) is not None:
+        return told
     fields = orjson.loads(shown(event))
     return f"{type(event).__name__}: " + ", ".join(f"{name} {value}" for name, value in fields.items())
 
@@ -277,40 +280,6 @@ def _(event: events.GrowthEnded) -> str:
 @_worded.register
 def _(event: events.GrowthAbandoned) -> str:
     return f"What was copied while it was being written was given up and removed: {event.reason}"
-
-
-@_worded.register
-def _(event: events.SubscriptionCreated) -> str:
-    which = f", titles that match {event.filter!r}" if event.filter else ""
-    return f"Subscribed to {event.url}: looked at every {event.interval:g} s{which}"
-
-
-@_worded.register
-def _(event: events.SubscriptionChanged) -> str:
-    names = ("interval", "filter", "directory", "paused")
-    told = [f"{name} {value}" for name in names if (value := getattr(event, name)) is not None]
-    return f"Subscription changed: {', '.join(told)}"
-
-
-@_worded.register
-def _(event: events.SubscriptionDue) -> str:
-    return f"Look {event.check} at the list is due{_because(event.reason)}"
-
-
-@_worded.register
-def _(event: events.SubscriptionChecked) -> str:
-    asked = f"{counted(len(event.numbers), 'download')} asked for"
-    return f"Look {event.check} at {event.title or 'the list'}: {len(event.seen)} new of {event.entries}, {asked}"
-
-
-@_worded.register
-def _(event: events.SubscriptionCheckFailed) -> str:
-    return f"Look {event.check} at the list failed ({event.kind}): {event.reason}"
-
-
-@_worded.register
-def _(_: events.SubscriptionRemoved) -> str:
-    return "Unsubscribed; what was fetched stays"
 
 
 @_worded.register

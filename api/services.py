@@ -10,7 +10,10 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from processors.download_door import DownloadDoor
 from projections.queries import Filters, Page, Sort, Totals, Video
+from streams.download_config import SavedConfig
+from streams.downloads import Download, DownloadStatus
 from streams.events import VideoStored
 from streams.log import Log
 from streams.media import MediaOf
@@ -100,6 +103,20 @@ class Catalogue(Protocol):
     async def media_positions(self) -> Sequence[int] | None:
         """Up to where in each partition that follows the log; None: it was not made yet."""
 
+    async def downloads(
+        self, status: DownloadStatus | None = ..., *, after: int = ..., limit: int | None = ...
+    ) -> Sequence[Download]:
+        """Downloads beyond number `after`, oldest first."""
+
+    async def download(self, number: int) -> Download | None:
+        """One download; None: there is none of that number (any more)."""
+
+    async def download_positions(self) -> Sequence[int] | None:
+        """Up to where in each partition what is known of downloads follows the log; None: it was not made yet."""
+
+    async def download_config(self) -> SavedConfig:
+        """What a person changed of how downloads are made."""
+
 
 class History(Protocol):
     """What happened to one subject."""
@@ -115,6 +132,7 @@ class Services:
     settings: Settings
     log: Log
     door: Door
+    downloads: DownloadDoor
     catalogue: Catalogue
     history: History
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from streams.codec import Recorded
 from streams.errors import RejectedError
+from streams.events import DownloadConfigChanged
 from streams.settings import Settings
 
 MAX_CONCURRENCY = 16
@@ -90,6 +94,31 @@ class DownloadConfig(BaseModel):
         """This, but for what was asked for one download."""
         given = DownloadOptions.model_validate(options).model_dump(exclude_none=True)
         return self.model_copy(update=given)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedConfig:
+    """What a person changed, as the log or the table tells it."""
+
+    change: int = 0
+    """How often it was changed."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """What was set, all of it."""
+    preferences: Mapping[str, Any] = field(default_factory=dict)
+    ver: int = 0
+    """Of `sys:downloads`."""
+    changed: datetime | None = None
+
+
+def saved_config(history: Iterable[Recorded[Any]], before: SavedConfig = SavedConfig()) -> SavedConfig:
+    """What holds after these events of `sys:downloads`: the last of them says all."""
+    for recorded in history:
+        if recorded.ver <= before.ver:
+            continue
+        event = recorded.event
+        if isinstance(event, DownloadConfigChanged):
+            before = SavedConfig(event.change, event.config, event.preferences, recorded.ver, recorded.time)
+    return before
 
 
 def configured(settings: Settings, changed: Mapping[str, Any]) -> DownloadConfig:

@@ -277,6 +277,12 @@ class Settings(BaseSettings):
     """Seconds until the second attempt; each further one waits twice as long, an hour at the most."""
     download_memory: int = Field(2 * GIB, ge=GIB // 2)
     """Bytes of address space of a process that fetches."""
+    subscription_interval: float = Field(3600.0, gt=0)
+    """Seconds between two looks at a subscription's list, unless another interval is asked for."""
+    subscription_min_interval: float = Field(60.0, gt=0)
+    """The shortest interval that may be asked for."""
+    subscription_entries: int = Field(100, ge=1, le=500)
+    """Entries of a list that a look reads, from its beginning: a list that grows at its end needs as many as it has."""
     ws_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of web pages that may open WebSockets besides our own (`https://example.com`; `*`: any)."""
     log_level: str = "INFO"
@@ -448,6 +454,9 @@ class Settings(BaseSettings):
         places = [(f"the watched folder {path}", os.path.realpath(path)) for path in self.watch_roots]
         places.append((f"the folder for uploads {self.uploads}", os.path.realpath(self.uploads)))
         places.append((f"the media root {self.downloads}", os.path.realpath(self.downloads)))
+        if self.unfinished_dir is not None:
+            name = f"the folder for unfinished downloads {self.unfinished_dir}"
+            places.append((name, os.path.realpath(self.unfinished_dir)))
         for (one, here), (other, there) in combinations(places, 2):
             inner, outer = (one, other) if here.startswith(there.rstrip("/") + "/") else (other, one)
             if os.path.commonpath((here, there)) in {here, there}:
@@ -504,6 +513,11 @@ class Settings(BaseSettings):
     def download_requests(self) -> Path:
         """Where requests for downloads are kept, a small file each, in case the log loses them."""
         return self.data / "downloads"
+
+    @cached_property
+    def subscription_requests(self) -> Path:
+        """Where what was said of subscriptions is kept, a small file each."""
+        return self.data / "subscriptions"
 
     @cached_property
     def inner_hosts(self) -> InnerHosts:

@@ -12,6 +12,8 @@ JOBS: Mapping[str, str] = {
     "probe": "processors.media.jobs:probe",
     "preview": "processors.media.jobs:preview",
     "enhance": "processors.media.jobs:enhance",
+    "finish": "processors.media.jobs:finish",
+    "still": "processors.media.jobs:still",
 }
 
 

@@ -46,6 +46,28 @@ def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
     return work(asked["job"], tell)
 
 
+def finish(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """`{"job": the fields of ports.FinishJob, paths escaped, "reserve": bytes}` → what `finishing.finish` says."""
+    from processors.media.finishing import finish as work
+
+    leave_free(os.fsencode(unescape_path(asked["job"]["target"])), asked["reserve"])
+    return work(asked["job"], tell)
+
+
+def still(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 - soon done
+    """`{"path", "target": escaped paths, "threads", "seconds", "reserve"}` → `{"still": {}}`: see `posters.make_still`."""
+    from processors.media.posters import make_still
+    from processors.media.writing import TargetError
+
+    path, target = (os.fsencode(unescape_path(asked[name])) for name in ("path", "target"))
+    leave_free(target, asked["reserve"])
+    try:
+        make_still(path, target, asked["threads"], asked["seconds"])
+    except (RefusedError, TargetError) as error:
+        return _failure(error.kind, error.reason)
+    return {"still": {}}
+
+
 def leave_free(target: bytes, reserve: int) -> None:
     """Bound what may be written to `target`, so that `reserve` bytes of its disk stay free. Raises OSError."""
     disk = os.statvfs(os.path.dirname(target))

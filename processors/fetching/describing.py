@@ -16,6 +16,9 @@ LONGEST_TITLE = 500
 LONGEST_DESCRIPTION = 10_000
 MAX_CHAPTERS = 500
 MAX_THUMBNAILS = 10
+_NO_SITE = frozenset(["Generic", "HTML5MediaEmbed"])
+"""Extractors for whatever page: their ids are those of the page only."""
+
 MAX_BYTES = 48 * 1024
 """Of all of it as JSON: an event holds 64 KiB."""
 
@@ -57,7 +60,7 @@ def extractor_of(info: dict[str, Any]) -> str:
 def media_id(info: dict[str, Any]) -> str:
     """The site's own id; of a page that no extractor knows, its name and a mark of its address: ids are unique then."""
     found = line(info.get("id"), 200) or "unknown"
-    if extractor_of(info) != "Generic":
+    if extractor_of(info) not in _NO_SITE:
         return found
     return f"{found[:100]}-{url_mark(str(info.get('webpage_url') or info.get('original_url') or ''))}"
 

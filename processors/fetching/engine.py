@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,8 +47,12 @@ class Surroundings:
     """That all of it may take."""
     runtimes: Mapping[str, str] = field(default_factory=dict)
     """Of JavaScript: name → path."""
-    secrets: tuple[str, ...] = ()
-    """What must never be told."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be told."""
+        token = re.search(r":([^:/@]+)@", self.proxy or "")
+        return (*([self.proxy] if self.proxy else ()), *([token[1]] if token else ()))
 
 
 class Notes:
@@ -135,8 +140,7 @@ def _options(config: DownloadConfig, around: Surroundings, notes: Notes) -> dict
         "logger": notes,
         "quiet": True,
         "noprogress": True,
-        "no_color": True,
-        "color": "never",
+        "color": {"stdout": "no_color", "stderr": "no_color"},
         "cachedir": False,
         "ignoreerrors": False,
         "enable_file_urls": False,

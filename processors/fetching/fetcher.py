@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
@@ -14,6 +15,8 @@ from processors.children.answers import understood
 from processors.children.limits import Limits
 from processors.children.pool import Pool
 from processors.fetching.child import PROGRAM
+from processors.fetching.destinations import refusal_of
+from processors.fetching.egress import open_egress
 from processors.ports import (
     Extracted,
     Fetched,
@@ -101,9 +104,8 @@ class ChildFetcher:
 
     def refusal(self, url: str) -> FetchFailure | None:
         """Why a URL will not be fetched, where that is clear without asking anyone."""
-        if not url.lower().startswith(("http://", "https://")):
-            return FetchFailure("refused", "only http:// and https:// are fetched")
-        return None
+        reason = refusal_of(url, self._settings.inner_hosts)
+        return None if reason is None else FetchFailure("refused", reason)
 
     def _question(self, do: str, url: str, config: DownloadConfig, seconds: float) -> dict[str, Any]:
         settings = self._settings
@@ -173,7 +175,10 @@ def _runtimes() -> dict[str, str]:
 
 @asynccontextmanager
 async def open_fetcher(settings: Settings, *, program: str = PROGRAM) -> AsyncIterator[ChildFetcher]:
-    """The Fetcher that the settings ask for; its children end with the body. `program`: what they run."""
+    """The Fetcher that the settings ask for; its children end with the body. `program`: what they run.
+
+    Raises StartError where the egress proxy cannot be started.
+    """
     limits = Limits(
         memory=settings.download_memory,
         nice=0,
@@ -182,10 +187,20 @@ async def open_fetcher(settings: Settings, *, program: str = PROGRAM) -> AsyncIt
         reserves=True,
         offline=False,
     )
-    downloads = Pool(limits, program=program, children=MAX_CONCURRENCY, jobs=JOBS, grown=GROWN, starts_over=False)
-    lists = Pool(limits, program=program, children=LISTERS, jobs=JOBS, grown=GROWN)
-    try:
-        yield ChildFetcher(settings, downloads, lists)
-    finally:
-        await downloads.close()
-        await lists.close()
+    async with open_egress(settings) as egress:
+        downloads, lists = (
+            Pool(
+                limits,
+                program=program,
+                children=children,
+                jobs=JOBS,
+                grown=GROWN,
+                arguments=[str(egress.socket_path)],
+                starts_over=False,
+            )
+            for children in (MAX_CONCURRENCY, LISTERS)
+        )
+        try:
+            yield ChildFetcher(settings, downloads, lists)
+        finally:
+            await asyncio.gather(downloads.close(), lists.close())

@@ -7,12 +7,16 @@ from typing import Any
 
 from processors.children.answering import Tell
 from processors.fetching import choosing, describing, extras, lists, pages
+from processors.fetching.confinement import Confined
 from processors.fetching.engine import Engine, Surroundings
 from processors.fetching.failures import LIVE, FailedError, failure_of
 from processors.fetching.meter import Meter
 from processors.fetching.parts import Part
 from processors.fetching.printable import line, number
 from streams.download_config import DownloadConfig
+
+_OURS = frozenset(["format", "too_large", "no_space", "unwritable", "memory", "scheduled", "live"])
+"""Kinds of failures that no server and nothing on the way has to do with."""
 
 _SOON = ("live event will begin", "premieres in", "premiere will begin", "will begin in", "is upcoming", "starts in",
          "not started", "scheduled")  # fmt: skip
@@ -43,15 +47,37 @@ def listed(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
     return _answered(asked, tell, work)
 
 
+_ways: list[Confined] = []
+
+
+def leave_by(confined: Confined) -> None:
+    """The one way out, for all jobs to come."""
+    _ways[:] = [confined]
+
+
 def _answered(asked: dict[str, Any], tell: Tell, work: Callable[[Engine], dict[str, Any]]) -> dict[str, Any]:
-    around = Surroundings(**{**asked["around"], "secrets": tuple(asked["around"].get("secrets", ()))})
+    (way,) = _ways
+    way.forget()
+    around = Surroundings(**asked["around"], proxy=way.proxy)
     try:
         with Engine(DownloadConfig(**asked["config"]), around, tell) as engine:
             return work(engine)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - every failure has its kind
-        return {"failure": failure_of(error, secrets=around.secrets).told()}
+        return {"failure": _on_its_way(failure_of(error, secrets=around.secrets), way).told()}
+
+
+def _on_its_way(failed: FailedError, way: Confined) -> FailedError:
+    """A failure, or what the way out had to do with it."""
+    if failed.kind in _OURS:
+        return failed
+    if refusals := way.refusals():
+        return FailedError("refused", refusals[0])
+    missed = [report.reason for report in way.reports() if report.what == "failed"]
+    if missed and failed.kind in {"network", "server"}:
+        return FailedError("network", missed[-1])
+    return failed
 
 
 class _Fetching:

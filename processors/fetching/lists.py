@@ -98,7 +98,7 @@ class _Reader:
             return None
         key = str(extractor.ie_key())
         if key == "Generic":
-            found = {"extractor_key": key, "id": extractor._generic_id(url), "webpage_url": url}  # noqa: SLF001
+            found = {"extractor_key": key, "id": pages.generic_id(url), "webpage_url": url}
         else:
             found = {"extractor_key": key, "id": entry.get("id") or extractor.get_temp_id(url)}
         return f"{key} {describing.media_id(found)}" if found["id"] else None

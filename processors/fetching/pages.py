@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, unquote
 
+from yt_dlp.extractor.generic import GenericIE
 from yt_dlp.utils import sanitize_url, unsmuggle_url
 
 from processors.fetching.engine import Engine
@@ -33,7 +34,10 @@ def read(engine: Engine, url: str) -> dict[str, Any]:
         entries = found.get("entries")
         # A page with one video in it is that video; a list that has one entry just now is a list.
         if isinstance(entries, list) and len(entries) == 1 and is_video(entries[0]):
-            return of_page(found, entries[0])
+            return _the_one(found, entries[0])
+    elif found.get("extractor_key") == "Generic":
+        # So that a list which names this page can tell the id before anybody looks.
+        found["id"] = generic_id(str(found.get("webpage_url") or page))
     return found
 
 
@@ -69,6 +73,11 @@ def of_page(page: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
     return {**{name: page[name] for name in names if page.get(name)}, **entry}
 
 
+def generic_id(url: str) -> str:
+    """The id of a page that no extractor knows: its name."""
+    return str(GenericIE._generic_id(url))  # noqa: SLF001 - as yt-dlp finds it
+
+
 def item_url(page: dict[str, Any], entry: dict[str, Any]) -> str | None:
     """The URL of a video that has no page of its own; None where it has no id."""
     url, found = page.get("webpage_url") or page.get("original_url"), entry.get("id")
@@ -80,6 +89,12 @@ def item_url(page: dict[str, Any], entry: dict[str, Any]) -> str | None:
 def plain(url: str) -> str:
     """A URL without what yt-dlp hides in it for itself."""
     return str(unsmuggle_url(url)[0])
+
+
+def _the_one(page: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """The only video of a page: it has the page's title without a number."""
+    title = page.get("title")
+    return of_page(page, {**entry, "title": title} if title and entry.get("title") == f"{title} (1)" else entry)
 
 
 def _item(found: dict[str, Any], wanted: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from processors.storage.drive import open_drive
 from processors.storage.library_unfinished import unfinished
 from processors.storage.s3 import open_s3
 from processors.storage.stores import open_store
+from processors.subscription_restoring import SubscriptionRestorer
 from processors.uploads import UploadDoor
 from processors.watching.growth import GrowingOf, NoGrowth
 from processors.watching.roots import WatchedRoot
@@ -50,7 +51,7 @@ from streams.paths import escape_path
 from streams.processing import Processor
 from streams.processing import Services as Injected
 from streams.progress import Publisher
-from streams.queries import Downloads, Histories, Replicas
+from streams.queries import Downloads, Histories, Replicas, Subscriptions
 from streams.settings import Settings
 
 
@@ -258,14 +259,16 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                     Lineages(log, settings).reappend_all,
                     registry.restore,
                     Requests(log, settings).restore,
+                    SubscriptionRestorer(log, settings).restore,
                 ),
                 services={
                     Prober: prober,
                     Studio: studio,
+                    Log: log,
                     Histories: log,
+                    Subscriptions: catalogue,
                     Replicas: catalogue,
                     Downloads: catalogue,
-                    Log: log,
                     Publisher: Publisher(log.redis, log.keys),
                     **copying,
                 },

@@ -6,8 +6,8 @@ import errno
 import os
 from typing import Any
 
-from processors.media.child import Tell
-from processors.media.limits import allow_file_size
+from processors.children.answering import Tell
+from processors.children.limits import allow_file_size
 from processors.media.opening import RefusedError
 from streams.paths import unescape_path
 

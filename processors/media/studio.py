@@ -8,10 +8,10 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from processors.media.answers import understood
-from processors.media.children import PROGRAM
-from processors.media.limits import Limits
-from processors.media.pool import Pool
+from processors.children.answers import understood
+from processors.children.limits import Limits
+from processors.children.pool import Pool
+from processors.media.child import PROGRAM
 from processors.ports import (
     Advanced,
     EnhanceJob,

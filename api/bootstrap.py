@@ -28,8 +28,10 @@ from processors.registry import Registry
 from processors.retention import Retention
 from processors.storage.directory import DirectoryStore
 from processors.storage.drive import open_drive
+from processors.storage.library_unfinished import unfinished
 from processors.storage.s3 import open_s3
 from processors.storage.stores import open_store
+from processors.subscription_restoring import SubscriptionRestorer
 from processors.uploads import UploadDoor
 from processors.watching.growth import GrowingOf, NoGrowth
 from processors.watching.roots import WatchedRoot
@@ -49,7 +51,7 @@ from streams.paths import escape_path
 from streams.processing import Processor
 from streams.processing import Services as Injected
 from streams.progress import Publisher
-from streams.queries import Downloads, Histories, Replicas
+from streams.queries import Downloads, Histories, Replicas, Subscriptions
 from streams.settings import Settings
 
 
@@ -225,6 +227,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
         reconciler = Reconciler(log, settings)
         registry = Registry(log, catalogue, [str(root) for root in settings.watch_roots])
         disks = Disks(settings)
+        coming_in = unfinished(settings)
         retention = Retention(log, catalogue, settings, copying.get(ObjectStore), copying.get(Drive))
 
         store = copying.get(ObjectStore)
@@ -256,14 +259,16 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                     Lineages(log, settings).reappend_all,
                     registry.restore,
                     Requests(log, settings).restore,
+                    SubscriptionRestorer(log, settings).restore,
                 ),
                 services={
                     Prober: prober,
                     Studio: studio,
+                    Log: log,
                     Histories: log,
+                    Subscriptions: catalogue,
                     Replicas: catalogue,
                     Downloads: catalogue,
-                    Log: log,
                     Publisher: Publisher(log.redis, log.keys),
                     **copying,
                 },
@@ -272,6 +277,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 warnings=lambda: [
                     *(said for one in watched for said in (one.held, one.waits) if said),
                     *(said for one in queues for said in one.warnings()),
+                    *([coming_in.warning] if coming_in.warning else []),
                     *disks.warnings(),
                 ],
                 problems=disks.problems,

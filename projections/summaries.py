@@ -63,6 +63,8 @@ def _worded(event: events.Event) -> str:
 @_worded.register
 def _(event: events.VideoStored) -> str:
     came = "Found in the upload folder" if event.adopted else f"Received by {event.door}"
+    if event.door == "download":
+        came = "Downloaded"
     if event.door == "rendition":
         came = f"Made of {event.rendition_of}" if event.rendition_of else "Made here"
     damaged = f"; it looks damaged: {event.damaged}" if event.damaged else ""

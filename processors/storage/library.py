@@ -171,7 +171,7 @@ class Library:
                 folder.sync()
             prune(self.root, folders)
         self.sidecars.drop(state.video)
-        work.state = WorkState(begun=state.begun)
+        work.state = WorkState()
         work.remember()
 
     # ------------------------------------------------------------ finding there

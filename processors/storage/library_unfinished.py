@@ -37,7 +37,6 @@ def unfinished(settings: Settings) -> Unfinished:
     root = Path(os.path.normpath(settings.downloads))
     there = _mount(root)
     if settings.unfinished_dir is not None:
-        _refuse_inside(settings.unfinished_dir, root)
         if _mount(settings.unfinished_dir) != there:
             raise SettingsError(
                 f"SPOOLHOUSE_UNFINISHED_DIR ({settings.unfinished_dir}) and the media root ({root}) are different file "
@@ -64,15 +63,6 @@ def prepared(settings: Settings) -> Path:
         write_durably(folder / ".plexignore", b"*\n")
         write_durably(folder / ".ignore", b"")
     return folder
-
-
-def _refuse_inside(folder: Path, root: Path) -> None:
-    inner, outer = os.path.realpath(folder), os.path.realpath(root)
-    if os.path.commonpath((inner, outer)) == outer:
-        raise SettingsError(
-            f"SPOOLHOUSE_UNFINISHED_DIR ({folder}) lies in the media root ({root}): media servers would show what is "
-            "not finished. Name a folder outside, on the same file system"
-        )
 
 
 def _mount(folder: Path) -> tuple[int, str]:

@@ -2,7 +2,8 @@
 
     <unfinished>/<number>-<first 8 of its key>/
         .lock           held by whoever works here
-        state.json      which attempt began here last, and what was put into the media root
+        .begun          which attempt works here: one that is found there died
+        state.json      what was being put into the media root
         take-<take>/    what the fetcher writes: it goes on from what lies there
         made/           what is to be put into the media root
 
@@ -31,7 +32,7 @@ LOCK_EVERY = 0.1
 """Seconds between two looks for a lock that someone else holds."""
 
 _NAME = re.compile(r"(\d+)-[0-9a-f]{8}")
-_LOCK, _STATE, _MADE = ".lock", "state.json", "made"
+_LOCK, _BEGUN, _STATE, _MADE = ".lock", ".begun", "state.json", "made"
 
 
 class WorkHeldError(Exception):
@@ -42,8 +43,6 @@ class WorkHeldError(Exception):
 class WorkState:
     """What a work folder remembers; durable."""
 
-    begun: str = ""
-    """`<take>/<attempt>` of the attempt that worked here last."""
     video: str = ""
     """The id of the video that was being placed."""
     folder: str = ""
@@ -58,6 +57,22 @@ class WorkFolder:
     def __init__(self, path: Path, lock: int) -> None:
         self.path, self._lock = path, lock
         self.state = _read(path / _STATE)
+
+    def begin(self, attempt: str) -> bool:
+        """An attempt begins; whether the very same one began before, and died. Raises OSError."""
+        marker = self.path / _BEGUN
+        with suppress(FileNotFoundError):
+            if marker.read_text(encoding="utf-8", errors="replace") == attempt:
+                marker.unlink()
+                return True
+        # Needs not be durable: what it tells of is the death of a process, not that of a machine.
+        marker.write_text(attempt, encoding="utf-8")
+        return False
+
+    def end(self) -> None:
+        """The attempt ends, well or not, and its process lives. Takes no time."""
+        with suppress(OSError):
+            (self.path / _BEGUN).unlink()
 
     def fetching(self, take: int) -> Path:
         """Where the fetcher writes; what other takes left there is gone."""
@@ -170,7 +185,6 @@ def _read(path: Path) -> WorkState:
     try:
         stored: Any = orjson.loads(path.read_bytes())
         return WorkState(
-            str(stored["begun"]),
             str(stored["video"]),
             str(stored["folder"]),
             {str(name): int(inode) for name, inode in stored["files"].items()},

@@ -15,6 +15,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import orjson
 import structlog
 
 from processors.storage.files import fsync_folder, make_folder, write_durably
-from streams.codec import decode, encode
+from streams.codec import decode, encode, timestamp
 from streams.entries import NewEvent
 from streams.events import SubscriptionChanged, SubscriptionCreated, SubscriptionRemoved
 from streams.identity import subscription_subject
@@ -39,9 +40,22 @@ class SubscriptionFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def ask(self, new: NewEvent) -> None:
-        """Keep a SubscriptionCreated that the log is about to get; durable on return. Raises OSError."""
+    def ask(self, new: NewEvent) -> bool:
+        """Keep a SubscriptionCreated that the log is about to get; durable on return. Raises OSError.
+
+        False: its number was given to another one before, so the log lost its tail.
+        """
+        assert isinstance(new.event, SubscriptionCreated)
+        for folder in (self.folder / NEW, self.folder):
+            try:
+                if orjson.loads((folder / _name(new)).read_bytes())["data"]["key"] != new.event.key:
+                    return False
+            except FileNotFoundError:
+                continue
+            except (ValueError, KeyError, TypeError):
+                return False
         write_durably(self.folder / NEW / _name(new), _dump(new))
+        return True
 
     def told(self, new: NewEvent) -> None:
         """The log has this event: keep it for when the log loses it. Harmless to repeat. Raises OSError."""
@@ -55,9 +69,8 @@ class SubscriptionFiles:
             write_durably(self.folder / _name(new), _dump(new))
 
     def forget(self, new: NewEvent) -> None:
-        """It was not to be: the log has another event in its place."""
-        for folder in (self.folder / NEW, self.folder):
-            (folder / _name(new)).unlink(missing_ok=True)
+        """What waits was not to be: the log has another event in its place."""
+        (self.folder / NEW / _name(new)).unlink(missing_ok=True)
 
     def waiting(self) -> list[NewEvent]:
         """What the log may not have yet, by number."""
@@ -97,7 +110,13 @@ def _name(new: NewEvent) -> str:
 
 def _dump(new: NewEvent) -> bytes:
     name, sv = type(new.event).__name__, type(new.event).sv
-    told: dict[str, Any] = {"id": new.id, "source": new.source, "type": name, "sv": sv}
+    told: dict[str, Any] = {
+        "id": new.id,
+        "source": new.source,
+        "time": timestamp(new.time),
+        "type": name,
+        "sv": sv,
+    }
     return orjson.dumps({**told, "data": orjson.loads(encode(new.event))}, option=orjson.OPT_INDENT_2)
 
 
@@ -111,7 +130,8 @@ def _read(folder: Path) -> Iterator[NewEvent]:
         try:
             stored = orjson.loads((folder / entry).read_bytes())
             event = decode(stored["type"], stored["sv"], orjson.dumps(stored["data"]))
-            yield NewEvent(subscription_subject(int(match[1])), event, stored["id"], stored["source"])
+            at = datetime.fromisoformat(stored["time"])
+            yield NewEvent(subscription_subject(int(match[1])), event, stored["id"], stored["source"], time=at)
         except FileNotFoundError:
             continue  # another process has moved it
         except (OSError, ValueError, KeyError, TypeError) as error:

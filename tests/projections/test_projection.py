@@ -72,5 +72,6 @@ def test_the_projections_of_this_folder_are_found(settings: Settings) -> None:
         "media",
         "replicas",
         "storage_stats",
+        "subscriptions",
         "timeline",
     ]

@@ -15,6 +15,7 @@ from api.connecting import redis_url
 from api.folders import link_uploads
 from api.services import History, Services
 from processors.diskspace import DiskReports, Disks
+from processors.download_door import DownloadDoor
 from processors.growing import GrowingFiles
 from processors.lineages import Lineages
 from processors.media.probing import open_prober
@@ -62,11 +63,13 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
         open_database(settings) as database,
         open_probing(settings) as prober,
     ):
+        catalogue = Catalogue(database, log)
         yield Services(
             settings=settings,
             log=log,
             door=UploadDoor(log, settings, prober),
-            catalogue=Catalogue(database, log),
+            queue=DownloadDoor(log, settings, known=catalogue),
+            catalogue=catalogue,
             history=partial(history, database),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from projections.queries import Filters, Page, Sort, Totals, Video
+from streams.download_config import DownloadConfig, SavedConfig
+from streams.downloads import Download, DownloadStatus
 from streams.events import VideoStored
 from streams.log import Log
 from streams.media import MediaOf
@@ -100,6 +102,62 @@ class Catalogue(Protocol):
     async def media_positions(self) -> Sequence[int] | None:
         """Up to where in each partition that follows the log; None: it was not made yet."""
 
+    async def downloads(
+        self, status: DownloadStatus | None = ..., *, after: int = ..., limit: int | None = ...
+    ) -> Sequence[Download]:
+        """Downloads beyond a number, by number. What was deleted is left out, here and below."""
+
+    async def download(self, number: int) -> Download | None:
+        """One download."""
+
+    async def download_versions(self, numbers: Sequence[int]) -> dict[int, int]:
+        """The versions that are known of these, by number; of deleted ones, too."""
+
+    async def downloads_of_client(self, client_id: str, limit: int, *, everyone: bool = ...) -> Sequence[Download]:
+        """A client's downloads (or everyone's): those that changed last, the newest first."""
+
+    async def download_positions(self) -> Sequence[int] | None:
+        """Up to where in each partition that follows the log; None: it was not made yet."""
+
+    async def download_config(self) -> SavedConfig:
+        """What a person changed of how downloads are made."""
+
+
+class ConfigNow(Protocol):
+    """How downloads are made just now."""
+
+    @property
+    def config(self) -> DownloadConfig:
+        """What holds."""
+
+    @property
+    def preferences(self) -> Mapping[str, Any]:
+        """What was left here to be kept."""
+
+
+class Queue(Protocol):
+    """Where wishes for downloads come in. All raise RejectedError and LogUnavailableError: then nothing was taken."""
+
+    async def request(
+        self, url: str, directory: str = ..., options: Mapping[str, Any] | None = ..., client_id: str | None = ...
+    ) -> Download:
+        """Queue what lies behind a URL."""
+
+    async def refresh(self, number: int) -> Download:
+        """Queue it again. Raises NotFoundError."""
+
+    async def cancel(self, number: int) -> Download:
+        """Stop it. Raises NotFoundError."""
+
+    async def delete(self, number: int, *, keep_file: bool = ...) -> Download:
+        """Take it off the list. Raises NotFoundError."""
+
+    async def config(self) -> ConfigNow:
+        """How downloads are made."""
+
+    async def change_config(self, patch: Mapping[str, Any], preferences: Mapping[str, Any] | None = ...) -> ConfigNow:
+        """Change some of that."""
+
 
 class History(Protocol):
     """What happened to one subject."""
@@ -115,6 +173,7 @@ class Services:
     settings: Settings
     log: Log
     door: Door
+    queue: Queue
     catalogue: Catalogue
     history: History
 

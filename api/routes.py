@@ -21,6 +21,7 @@ from api.handlers import (
     renditions,
     statuses,
     streaming,
+    subscriptions,
     uploads,
     videos,
 )
@@ -35,6 +36,11 @@ DOWNLOADS = (
     (hdrs.METH_DELETE, "/videos/{id}", downloads.remove),
     (hdrs.METH_GET, "/config", download_config.read),
     (hdrs.METH_PATCH, "/config", download_config.change),
+    (hdrs.METH_GET, "/subscriptions", subscriptions.every),
+    (hdrs.METH_POST, "/subscriptions", subscriptions.add),
+    (hdrs.METH_GET, "/subscriptions/{id}", subscriptions.one),
+    (hdrs.METH_PATCH, "/subscriptions/{id}", subscriptions.change),
+    (hdrs.METH_DELETE, "/subscriptions/{id}", subscriptions.remove),
 )
 """Each of these is also there in the singular, and in any letter case."""
 

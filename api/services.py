@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,16 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from processors.download_door import DownloadDoor
+from processors.subscription_requests import SubscriptionRequests
 from projections.queries import Filters, Page, Sort, Totals, Video
-from streams.download_config import DownloadConfig, SavedConfig
+from streams.download_config import SavedConfig
 from streams.downloads import Download, DownloadStatus
 from streams.events import VideoStored
 from streams.log import Log
 from streams.media import MediaOf
 from streams.settings import Settings
+from streams.subscriptions import Subscription
 
 
 class Stored(Protocol):
@@ -122,41 +125,11 @@ class Catalogue(Protocol):
     async def download_config(self) -> SavedConfig:
         """What a person changed of how downloads are made."""
 
+    async def subscription(self, number: int) -> Subscription | None:
+        """One subscription, also where it was ended."""
 
-class ConfigNow(Protocol):
-    """How downloads are made just now."""
-
-    @property
-    def config(self) -> DownloadConfig:
-        """What holds."""
-
-    @property
-    def preferences(self) -> Mapping[str, Any]:
-        """What was left here to be kept."""
-
-
-class Queue(Protocol):
-    """Where wishes for downloads come in. All raise RejectedError and LogUnavailableError: then nothing was taken."""
-
-    async def request(
-        self, url: str, directory: str = ..., options: Mapping[str, Any] | None = ..., client_id: str | None = ...
-    ) -> Download:
-        """Queue what lies behind a URL."""
-
-    async def refresh(self, number: int) -> Download:
-        """Queue it again. Raises NotFoundError."""
-
-    async def cancel(self, number: int) -> Download:
-        """Stop it. Raises NotFoundError."""
-
-    async def delete(self, number: int, *, keep_file: bool = ...) -> Download:
-        """Take it off the list. Raises NotFoundError."""
-
-    async def config(self) -> ConfigNow:
-        """How downloads are made."""
-
-    async def change_config(self, patch: Mapping[str, Any], preferences: Mapping[str, Any] | None = ...) -> ConfigNow:
-        """Change some of that."""
+    async def subscriptions(self) -> Sequence[Subscription]:
+        """All that were not ended, by number."""
 
 
 class History(Protocol):
@@ -173,7 +146,8 @@ class Services:
     settings: Settings
     log: Log
     door: Door
-    queue: Queue
+    downloads: DownloadDoor
+    subscriptions: SubscriptionRequests
     catalogue: Catalogue
     history: History
 

@@ -211,6 +211,8 @@ def _changes(download: Download, event: Any) -> dict[str, Any] | None:
         return None
     if not download.is_open and download.error != PARKED:
         return _after_end(download, event)
+    if download.status == "Pending" and isinstance(event, DownloadExtracted | DownloadPartFinished | DownloadMerged):
+        return None  # written late: nobody is at work on it
     return _progress(event) or _ending(download, event)
 
 

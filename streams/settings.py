@@ -20,6 +20,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from streams.errors import SettingsError
 from streams.events import Door
+from streams.inner_hosts import InnerHosts
+from streams.inner_hosts import parsed as parsed_hosts
 from streams.presets import Preset, all_presets
 
 GIB = 2**30
@@ -259,7 +261,8 @@ class Settings(BaseSettings):
     download_allow: Annotated[tuple[str, ...], NoDecode] = ()
     """Inner hosts that downloads may reach all the same: `nas.local`, `nas.local:8080`, `192.168.1.0/24`."""
     download_proxy: SecretStr | None = None
-    """`http://…` or `socks5://…`: through which downloads go out."""
+    """`http://user:password@host:port` or `socks5://…`: through which downloads go out. Names are looked up here, all
+    the same: an inner address is refused before the proxy hears of it."""
     download_extractor_args: dict[str, dict[str, list[str]]] = {}
     """yt-dlp's own, as JSON: `{"youtube": {"player_client": ["web"]}}`."""
     download_max_size: int = Field(50 * GIB, gt=0)
@@ -274,6 +277,12 @@ class Settings(BaseSettings):
     """Seconds until the second attempt; each further one waits twice as long, an hour at the most."""
     download_memory: int = Field(2 * GIB, ge=GIB // 2)
     """Bytes of address space of a process that fetches."""
+    subscription_interval: float = Field(3600.0, gt=0)
+    """Seconds between two looks at a subscription's list, unless another interval is asked for."""
+    subscription_min_interval: float = Field(60.0, gt=0)
+    """The shortest interval that may be asked for."""
+    subscription_entries: int = Field(100, ge=1, le=500)
+    """Entries of a list that a look reads, from its beginning: a list that grows at its end needs as many as it has."""
     ws_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of web pages that may open WebSockets besides our own (`https://example.com`; `*`: any)."""
     log_level: str = "INFO"
@@ -363,6 +372,30 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(value).expanduser().absolute()
 
+    @field_validator("download_allow")
+    @classmethod
+    def _real_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        parsed_hosts(value)
+        return value
+
+    @field_validator("download_proxy")
+    @classmethod
+    def _real_proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        """What is wrong is said without the value: it may hold a password."""
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value.get_secret_value())
+            whole = bool(parts.scheme in {"http", "socks5"} and parts.hostname and parts.port)
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ValueError(
+                "it is no URL like http://host:8080 or socks5://user:password@host:1080 "
+                "(what is special in a password is written as %40 and the like)"
+            )
+        return value
+
     @field_validator("s3_endpoint")
     @classmethod
     def _real_store(cls, value: str | None) -> str | None:
@@ -421,6 +454,9 @@ class Settings(BaseSettings):
         places = [(f"the watched folder {path}", os.path.realpath(path)) for path in self.watch_roots]
         places.append((f"the folder for uploads {self.uploads}", os.path.realpath(self.uploads)))
         places.append((f"the media root {self.downloads}", os.path.realpath(self.downloads)))
+        if self.unfinished_dir is not None:
+            name = f"the folder for unfinished downloads {self.unfinished_dir}"
+            places.append((name, os.path.realpath(self.unfinished_dir)))
         for (one, here), (other, there) in combinations(places, 2):
             inner, outer = (one, other) if here.startswith(there.rstrip("/") + "/") else (other, one)
             if os.path.commonpath((here, there)) in {here, there}:
@@ -477,6 +513,16 @@ class Settings(BaseSettings):
     def download_requests(self) -> Path:
         """Where requests for downloads are kept, a small file each, in case the log loses them."""
         return self.data / "downloads"
+
+    @cached_property
+    def subscription_requests(self) -> Path:
+        """Where what was said of subscriptions is kept, a small file each."""
+        return self.data / "subscriptions"
+
+    @cached_property
+    def inner_hosts(self) -> InnerHosts:
+        """`download_allow`, as it is understood."""
+        return parsed_hosts(self.download_allow)
 
     @cached_property
     def metadata_documents(self) -> Path:

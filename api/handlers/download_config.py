@@ -9,7 +9,8 @@ from api.download_shapes import AttributedConfigWish, ConfigWish, ShownConfig
 from api.formats import json_answer
 from api.handlers.downloads import TAG
 from api.openapi.describing import Answer, Body, documented
-from api.services import SERVICES, ConfigNow
+from api.services import SERVICES
+from processors.download_door import CurrentConfig
 from streams.download_config import DownloadConfig, configured
 from streams.errors import LogUnavailableError, RejectedError
 
@@ -26,7 +27,7 @@ async def read(request: web.Request) -> web.Response:
     """
     services = request.app[SERVICES]
     try:
-        return _answer(await services.queue.config())
+        return _answer(await services.downloads.config())
     except LogUnavailableError:
         saved = await services.catalogue.download_config()
     return json_answer(_told(configured(services.settings, saved.config), dict(saved.preferences)))
@@ -54,10 +55,10 @@ async def change(request: web.Request) -> web.Response:
         raise RejectedError(400, "preferences: they must be a JSON object.")
     if not patch and preferences is None:
         raise RejectedError(400, f"Nothing is to be changed. There are: {', '.join(sorted(FIELDS))}, preferences.")
-    return _answer(await request.app[SERVICES].queue.change_config(patch, preferences))
+    return _answer(await request.app[SERVICES].downloads.change_config(patch, preferences))
 
 
-def _answer(now: ConfigNow) -> web.Response:
+def _answer(now: CurrentConfig) -> web.Response:
     return json_answer(_told(now.config, dict(now.preferences)))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -29,6 +31,7 @@ from streams.download_config import DownloadOptions
 from streams.downloads import Download, DownloadStatus
 from streams.errors import NotFoundError, RejectedError
 from streams.identity import download_subject
+from streams.log import Log
 
 TAG = "Downloads"
 
@@ -108,7 +111,7 @@ async def add(request: web.Request) -> web.Response:
     if not url:
         raise RejectedError(400, "`url` is missing: say what is to be fetched.")
     options = {name: fields[name] for name in OPTIONS & set(fields) if fields[name] is not None}
-    download = await request.app[SERVICES].queue.request(
+    download = await request.app[SERVICES].downloads.request(
         url, _text(fields, "directory", "vid_dir"), options, _text(fields, "client_id") or None
     )
     request.app[DOWNLOAD_STANDINGS].told(download)
@@ -164,7 +167,7 @@ async def change(request: web.Request) -> web.Response:
     number = number_in(request)
     fields = await fields_of(request, {"status"}, kind="video", overlooked=OBJECT)
     wanted = fields.get("status")
-    queue = request.app[SERVICES].queue
+    queue = request.app[SERVICES].downloads
     match wanted.strip().lower() if isinstance(wanted, str) else None:
         case "refresh":
             download = await queue.refresh(number)
@@ -196,17 +199,26 @@ async def remove(request: web.Request) -> web.Response:
     keep = Parameters(request.query, (KEEP_FILE,))[KEEP_FILE] == "1"
     services, standings = request.app[SERVICES], request.app[DOWNLOAD_STANDINGS]
     before = await standings.of(number)
-    after = await services.queue.delete(number, keep_file=keep)
+    after = await services.downloads.delete(number, keep_file=keep)
     standings.told(after)
-    gone = keep or after.path is None
-    if not gone:
-        subject = download_subject(number)
-        gone = bool(
-            await services.log.wait_for(subject, ("DownloadFilesRemoved",), after=after.ver, timeout=GONE_WITHIN)
-        )
+    gone = keep or (after.path is None and before.status != "Processing")
+    gone = gone or await _gone(services.log, before)
     message = "Deleted" if gone else "Deleted; its file follows as soon as a worker gets to it"
     told = replace(before, message=message, path=before.path if keep or not gone else None)
     return json_answer(as_download(told, None), status=200 if gone else 202)
+
+
+async def _gone(log: Log, before: Download) -> bool:
+    """Wait for whoever removes files; False when time is up."""
+    subject, after = download_subject(before.number), before.ver
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GONE_WITHIN):
+            while True:
+                told = await log.wait_for(subject, ("DownloadFilesRemoved",), after=after, timeout=GONE_WITHIN)
+                if told is None or told.event.take == 0:
+                    return told is not None
+                after = told.ver  # what a newer take had replaced
+    return False
 
 
 def _answer(request: web.Request, download: Download) -> web.Response:

@@ -1,0 +1,170 @@
+"""How a child that fetches gives up the network, for itself and for all that it will ever start.
+
+From then on the only way out is the egress proxy. What sees to that, each by itself and whichever
+of it this machine permits:
+
+* a network namespace with nothing in it but the proxy's listening socket (root, or user namespaces);
+* Landlock: TCP leads to the proxy's port only (Linux 6.7), and no process outside can be touched;
+* seccomp: no sockets but TCP's (so neither UDP nor unix nor vsock), no other namespaces, no ptrace;
+* no capabilities but those about files;
+* an audit hook, which says clearly to Python code what it may not do.
+
+Where there is neither namespace nor Landlock (an older kernel, in a container that forbids both) the
+audit hook is all that keeps TCP back: it holds this Python, not a program that it starts, which is
+only told the proxy by its environment.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import orjson
+
+from processors.fetching.egress_exchange import USER
+from processors.fetching.namespaces import enter_own_network
+
+REGISTER = 15.0
+"""Seconds that registering may take: as long as the proxy takes to be started again, and some."""
+
+MAX_REPORTS = 1000
+"""Reports that are kept until somebody asks."""
+
+
+class ConfinementError(Exception):
+    """The network could not be given up: nothing may be fetched. Says why; worth another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the proxy did not do."""
+
+    what: str
+    """`refused`: nobody may go there. `failed`: there is no way just now."""
+    host: str
+    """As far as it was understood."""
+    reason: str
+    """For people."""
+
+
+class Confined:
+    """What is left of the network."""
+
+    def __init__(self, registration: socket.socket, proxy: str, begun: bytes, *, isolated: bool) -> None:
+        self._registration, self._unread = registration, begun
+        self._reports: list[Report] = []
+        self._turn = threading.Lock()
+        self.proxy = proxy
+        """URL of the one way out, with a token: `http://download:…@127.0.0.1:41234`. For yt-dlp's `proxy`."""
+        self.isolated = isolated
+        """Whether this process has a network of its own."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What tells other programs of it."""
+        names = ("http_proxy", "https_proxy", "all_proxy")
+        return {cased: self.proxy for name in names for cased in (name, name.upper())} | {
+            "no_proxy": "",
+            "NO_PROXY": "",
+        }
+
+    def reports(self) -> list[Report]:
+        """Everything that the proxy has not done so far, each once, the first first. From any thread.
+
+        What it refuses is here by the time that the client hears of it.
+        """
+        with self._turn:
+            with suppress(BlockingIOError):
+                while data := self._registration.recv(65536):
+                    self._unread += data
+            *lines, self._unread = self._unread.split(b"\n")
+            for line in lines:
+                report = Report(**orjson.loads(line))
+                if report not in self._reports and len(self._reports) < MAX_REPORTS:
+                    self._reports.append(report)
+            return list(self._reports)
+
+    def refusals(self) -> list[str]:
+        """Why it refused something, each reason once: with any of these a download ends as `refused`."""
+        return [report.reason for report in self.reports() if report.what == "refused"]
+
+
+def confine_network(registration_path: str, *, namespace: bool = True) -> Confined:
+    """Give up the network but for the egress proxy that takes registrations at `registration_path`.
+
+    Called once, before any thread is started and before anything hostile is touched. Raises
+    ConfinementError: then nothing may be fetched. `namespace`: False is for trying what holds without.
+    """
+    registration = _connected(registration_path)
+    try:
+        isolated = namespace and enter_own_network()
+        token = secrets.token_urlsafe(24)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(128)
+            port: int = listener.getsockname()[1]
+            socket.send_fds(registration, [orjson.dumps({"token": token})], [listener.fileno()])
+        registration.settimeout(REGISTER)
+        answer = b""
+        while b"\n" not in answer:
+            data = registration.recv(4096)
+            if not data:
+                raise ConnectionError("it hung up")
+            answer += data
+        registration.setblocking(False)  # noqa: FBT003 - its name says it
+    except OSError as error:
+        registration.close()
+        raise ConfinementError(f"the egress proxy took no registration: {error.strerror or error}") from error
+    confined = Confined(
+        registration, f"http://{USER}:{token}@127.0.0.1:{port}", answer.partition(b"\n")[2], isolated=isolated
+    )
+    os.environ.update(confined.environment)
+    sys.addaudithook(_Hook(port))
+    return confined
+
+
+def _connected(path: str) -> socket.socket:
+    """A connection to where the proxy takes registrations. It may just be started again."""
+    deadline = time.monotonic() + REGISTER
+    while True:
+        registration = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        registration.settimeout(REGISTER)
+        try:
+            registration.connect(path)
+            return registration
+        except OSError as error:
+            registration.close()
+            if time.monotonic() > deadline:
+                told = error.strerror or str(error)
+                raise ConfinementError(f"the egress proxy cannot be reached: {told}") from error
+            time.sleep(0.05)
+
+
+class _Hook:
+    """Says no to Python code. Cannot be removed once it is added."""
+
+    def __init__(self, port: int) -> None:
+        self._proxy = ("127.0.0.1", port)
+
+    def __call__(self, event: str, args: tuple[object, ...]) -> None:
+        if not event.startswith("socket."):
+            return
+        if event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
+            allowed = args[1] == self._proxy or (event == "socket.sendmsg" and args[1] is None)
+        elif event == "socket.getaddrinfo":
+            allowed = args[0] == self._proxy[0] and str(args[1]) == str(self._proxy[1])
+        else:
+            allowed = event not in {
+                "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo", "socket.bind"
+            }  # fmt: skip
+        if not allowed:
+            asked = args[0] if event == "socket.getaddrinfo" else args[-1]
+            raise PermissionError(errno.EPERM, f"{event} {asked!r}: the only way out is the egress proxy")

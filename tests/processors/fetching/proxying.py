@@ -67,7 +67,7 @@ async def proxying(
     dialer = Dialer(parsed(opened), upstream, names.look_up)
     tasks: set[asyncio.Task[None]] = set()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
+        listener.setblocking(False)  # noqa: FBT003 - that is how sockets are told
         proxy = Proxy(listener.getsockname()[1])
         client = Client(TOKEN, proxy.reports.append)
 

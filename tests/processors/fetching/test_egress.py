@@ -167,7 +167,7 @@ async def test_the_next_address_is_tried() -> None:
     """A host with several addresses is reached by the first that takes a connection."""
     async with (
         serving(saying("hello")) as port,
-        proxying(Names(two=["127.0.0.3 127.0.0.1"]), f"127.0.0.0/8") as proxy,
+        proxying(Names(two=["127.0.0.3 127.0.0.1"]), "127.0.0.0/8") as proxy,
     ):
         assert (await proxy.ask(f"GET http://two.test:{port}/ HTTP/1.1")).endswith(b"hello")
 

@@ -18,7 +18,7 @@ RUN /opt/spoolhouse/bin/pip install --no-cache-dir --no-index --no-build-isolati
 FROM python:3.12-slim
 COPY --from=build /opt/spoolhouse /opt/spoolhouse
 RUN useradd --uid 1000 --user-group --create-home spoolhouse \
-    && install --directory --owner=spoolhouse --group=spoolhouse /data /inbox
+    && install --directory --owner=spoolhouse --group=spoolhouse /data /inbox /downloads
 USER 1000:1000
 WORKDIR /data
 ENV PATH=/opt/spoolhouse/bin:$PATH \

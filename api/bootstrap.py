@@ -15,18 +15,26 @@ from api.connecting import redis_url
 from api.folders import link_uploads
 from api.services import History, Services
 from processors.diskspace import DiskReports, Disks
+from processors.download_door import DownloadDoor
+from processors.download_queue import DownloadQueue
+from processors.download_requests import Requests
+from processors.fetching.destinations import refusal_of
+from processors.fetching.fetcher import open_fetcher
 from processors.growing import GrowingFiles
 from processors.lineages import Lineages
 from processors.media.probing import open_prober
 from processors.media.studio import open_studio
-from processors.ports import Drive, ObjectStore, Prober, Studio
+from processors.ports import Drive, Fetcher, ObjectStore, Prober, Studio
 from processors.reconciling import Reconciler
 from processors.registry import Registry
 from processors.retention import Retention
 from processors.storage.directory import DirectoryStore
 from processors.storage.drive import open_drive
+from processors.storage.library_unfinished import unfinished
 from processors.storage.s3 import open_s3
 from processors.storage.stores import open_store
+from processors.subscription_requests import SubscriptionRequests
+from processors.subscription_restoring import SubscriptionRestorer
 from processors.uploads import UploadDoor
 from processors.watching.growth import GrowingOf, NoGrowth
 from processors.watching.roots import WatchedRoot
@@ -46,7 +54,7 @@ from streams.paths import escape_path
 from streams.processing import Processor
 from streams.processing import Services as Injected
 from streams.progress import Publisher
-from streams.queries import Histories, Replicas
+from streams.queries import Downloads, Histories, Replicas, Subscriptions
 from streams.settings import Settings
 
 
@@ -62,12 +70,48 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
         open_database(settings) as database,
         open_probing(settings) as prober,
     ):
+        catalogue = Catalogue(database, log)
         yield Services(
             settings=settings,
             log=log,
             door=UploadDoor(log, settings, prober),
-            catalogue=Catalogue(database, log),
+            downloads=DownloadDoor(log, settings, known=catalogue, refused=refused(settings)),
+            subscriptions=SubscriptionRequests(log, settings, catalogue, refused=refused(settings)),
+            catalogue=catalogue,
             history=partial(history, database),
+        )
+
+
+def refused(settings: Settings) -> Callable[[str], str | None]:
+    """Why a URL will never be fetched, as far as that can be told without asking anyone."""
+
+    def why(url: str) -> str | None:
+        fault = refusal_of(url, settings.inner_hosts)
+        return None if fault is None else f"url: {fault}."
+
+    return why
+
+
+@dataclass(frozen=True, slots=True)
+class Queueing:
+    """What the command line asks for downloads with, beside a worker or without one."""
+
+    log: Log
+    catalogue: Catalogue
+    downloads: DownloadDoor
+    subscriptions: SubscriptionRequests
+
+
+@asynccontextmanager
+async def open_queueing(settings: Settings) -> AsyncIterator[Queueing]:
+    """The way in for wishes about downloads. Raises StartError where no Redis is to be found."""
+    async with open_log(settings, redis_url(settings)) as log, open_database(settings) as database:
+        catalogue = Catalogue(database, log)
+        yield Queueing(
+            log,
+            catalogue,
+            DownloadDoor(log, settings, known=catalogue, refused=refused(settings)),
+            SubscriptionRequests(log, settings, catalogue, refused=refused(settings)),
         )
 
 
@@ -214,25 +258,30 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
         open_database(settings) as database,
         open_probing(settings) as prober,
         open_studio(settings) as studio,
+        open_fetcher(settings) as fetcher,
         open_copying(settings) as copying,
     ):
         catalogue = Catalogue(database, log)
         reconciler = Reconciler(log, settings)
         registry = Registry(log, catalogue, [str(root) for root in settings.watch_roots])
         disks = Disks(settings)
+        coming_in = unfinished(settings)
         retention = Retention(log, catalogue, settings, copying.get(ObjectStore), copying.get(Drive))
 
         store = copying.get(ObjectStore)
         growing: GrowingOf = NoGrowth if store is None else partial(GrowingFiles, log, settings, store)
         watched: list[WatchedRoot] = []
+        queues: list[DownloadQueue] = []
 
         def sources() -> list[Source]:
             watched[:] = [
                 WatchedRoot(log, settings, str(root), catalogue, growing=growing, paused=disks.full)
                 for root in settings.watch_roots
             ]
+            queues[:] = [DownloadQueue(log, settings, catalogue)]
             return [
                 Source("uploads", reconciler.run),
+                *(Source("downloads", one.run) for one in queues),
                 *(Source(f"watch:{escape_path(one.root)}", one.run) for one in watched),
                 Source("disk", DiskReports(log, disks).run),
                 *([Source("retention", retention.run)] if settings.retention_days is not None else []),
@@ -243,12 +292,22 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 log=log,
                 projections=WorkerProjections(Runner(log, database, discover(settings)), database),
                 registry=registry,
-                restorers=(reconciler.reappend_all, Lineages(log, settings).reappend_all, registry.restore),
+                restorers=(
+                    reconciler.reappend_all,
+                    Lineages(log, settings).reappend_all,
+                    registry.restore,
+                    Requests(log, settings).restore,
+                    SubscriptionRestorer(log, settings).restore,
+                ),
                 services={
                     Prober: prober,
                     Studio: studio,
+                    Fetcher: fetcher,
+                    Log: log,
                     Histories: log,
+                    Subscriptions: catalogue,
                     Replicas: catalogue,
+                    Downloads: catalogue,
                     Publisher: Publisher(log.redis, log.keys),
                     **copying,
                 },
@@ -256,6 +315,8 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 hosted=hosted_by_faust,
                 warnings=lambda: [
                     *(said for one in watched for said in (one.held, one.waits) if said),
+                    *(said for one in queues for said in one.warnings()),
+                    *([coming_in.warning] if coming_in.warning else []),
                     *disks.warnings(),
                 ],
                 problems=disks.problems,

@@ -165,7 +165,12 @@ class Offloader:
     # ---------------------------------------------------------------- what must be so
 
     def require_opted_in(self, door: str | None, root: str | None) -> None:
-        """Raise KeptError for a watched original whose root did not opt in."""
+        """Raise KeptError for a watched original whose root did not opt in, and for a download unless its folder did."""
+        if door == "download":
+            media = Path(os.path.normpath(self._settings.downloads))
+            if media not in self._settings.retention_watch:
+                raise KeptError(f"it is a download, and {media} is not among SPOOLHOUSE_RETENTION_WATCH")
+            return
         if door == "watch" and root not in {str(one) for one in self._settings.retention_watch}:
             raise KeptError(
                 f"it is a watched original, and {escape_path(root or '')} is not among SPOOLHOUSE_RETENTION_WATCH"

@@ -10,10 +10,12 @@ catalogue or one of the places that hold copies is down.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import structlog
@@ -58,7 +60,7 @@ class Outcome:
     freed: int = 0
     """Bytes that the disk has more (or would have); 0 for a file that has other names."""
     unasked: bool = False
-    """It lies in a watched root that did not opt in: nothing was looked at."""
+    """It lies in a watched root, or in the media root, that did not opt in: nothing was looked at."""
 
 
 class Retention:
@@ -74,10 +76,11 @@ class Retention:
 
     def misnamed(self) -> str | None:
         """What is wrong with the roots that opted in, in words: one that no one watches is a slip, most likely."""
-        strange = [one for one in self._settings.retention_watch if one not in self._settings.watch_roots]
+        known = {*self._settings.watch_roots, Path(os.path.normpath(self._settings.downloads))}
+        strange = [one for one in self._settings.retention_watch if one not in known]
         if not strange:
             return None
-        return f"SPOOLHOUSE_RETENTION_WATCH names {', '.join(map(str, strange))}, which is not watched"
+        return f"SPOOLHOUSE_RETENTION_WATCH names {', '.join(map(str, strange))}, which is neither watched nor the media root"
 
     async def run(self) -> None:
         """Look for ever, every `retention_interval`; the source of a worker where `retention_days` is set."""

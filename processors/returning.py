@@ -68,11 +68,17 @@ def home_of(facts: Copies, settings: Settings) -> Path:
         )
     home = Path(facts.path)
     ours = settings.home_of(facts.door)
-    if ours is not None and os.path.realpath(home.parent) != os.path.realpath(ours):
+    if ours is not None and not _lies_in(home.parent, ours, deep=facts.door == "download"):
         raise RejectedError(
             409, f"It lay in {shown}, and these settings have such files in {ours}. Say where: -o FILE."
         )
     return home
+
+
+def _lies_in(folder: Path, ours: Path, *, deep: bool) -> bool:
+    """Whether a folder is ours, or lies in it (`deep`), links followed."""
+    there, wanted = os.path.realpath(folder), os.path.realpath(ours)
+    return there == wanted or (deep and os.path.commonpath((there, wanted)) == wanted)
 
 
 async def put_back(

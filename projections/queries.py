@@ -18,8 +18,10 @@ from projections import checkpoints, media_queries, tables
 from projections.catalogue import catalogue
 from projections.copy_queries import all_copies, as_copy, copies_of, narrowed
 from projections.database import Database, NotMadeYetError
+from projections.download_queries import DownloadQueries
 from projections.legacy_videos import all_rows, foreign_rows
 from projections.storage_stats import storage_stats
+from projections.subscription_queries import SubscriptionQueries
 from streams.collecting import garbage_uncollected
 from streams.errors import RejectedError
 from streams.log import Log
@@ -92,7 +94,7 @@ class Totals:
     """Bytes."""
 
 
-class Catalogue:
+class Catalogue(DownloadQueries, SubscriptionQueries):
     """Queries on the catalogue. Every method raises DependencyDownError where it cannot be reached."""
 
     def __init__(self, database: Database, log: Log | None = None) -> None:

@@ -6,6 +6,7 @@ from functools import singledispatch
 
 import orjson
 
+from projections import download_summaries
 from streams import events
 from streams.codec import shown
 from streams.paths import escape_path
@@ -53,6 +54,8 @@ def counted(count: int, what: str) -> str:
 
 @singledispatch
 def _worded(event: events.Event) -> str:
+    if (told := download_summaries.worded(event)) is not None:
+        return told
     fields = orjson.loads(shown(event))
     return f"{type(event).__name__}: " + ", ".join(f"{name} {value}" for name, value in fields.items())
 
@@ -60,6 +63,8 @@ def _worded(event: events.Event) -> str:
 @_worded.register
 def _(event: events.VideoStored) -> str:
     came = "Found in the upload folder" if event.adopted else f"Received by {event.door}"
+    if event.door == "download":
+        came = "Downloaded"
     if event.door == "rendition":
         came = f"Made of {event.rendition_of}" if event.rendition_of else "Made here"
     damaged = f"; it looks damaged: {event.damaged}" if event.damaged else ""

@@ -21,9 +21,11 @@ from projections.projection import Projection
 from projections.summaries import run_key, run_summary, summary
 from projections.tables import Tables
 from streams.codec import Recorded, shown
-from streams.identity import REGISTRY
+from streams.identity import DOWNLOADS_REGISTRY, REGISTRY, SUBSCRIPTIONS_REGISTRY
 
 Row = dict[str, Any]
+
+_REGISTRIES = frozenset({REGISTRY, DOWNLOADS_REGISTRY, SUBSCRIPTIONS_REGISTRY})
 
 timeline = tables.table(
     "timeline",
@@ -50,15 +52,15 @@ timeline = tables.table(
 
 
 class TimelineProjection(Projection):
-    """Writes down every event; the registry's numbers, which say nothing to a person, are left out."""
+    """Writes down every event; the registries' numbers, which say nothing to a person, are left out."""
 
     name = "timeline"
     version = 2
     tables = (timeline,)
 
     def wants(self, recorded: Recorded[Any]) -> bool:
-        """Everything but the registry's."""
-        return recorded.subject != REGISTRY
+        """Everything but the registries'."""
+        return recorded.subject not in _REGISTRIES
 
     async def apply(self, conn: AsyncConnection, tables: Tables, events: Sequence[Recorded[Any]]) -> None:
         """One row for each event or run."""

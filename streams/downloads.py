@@ -26,6 +26,7 @@ from streams.events import (
     DownloadSkipped,
     DownloadStarted,
     DownloadStored,
+    EntryParked,
 )
 from streams.paths import OsPath
 
@@ -56,6 +57,12 @@ STATUS: Mapping[Phase, DownloadStatus] = {
 
 MAX_MESSAGE = 2000
 """Characters."""
+
+GROUP = "download"
+"""The processor that fetches."""
+
+PARKED = "parked"
+"""The kind of error of what the processor gave up on for our own sake: a replay goes on with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +198,38 @@ def _after_deletion(download: Download | None, recorded: Recorded[Any]) -> Downl
 
 def _changes(download: Download, event: Any) -> dict[str, Any] | None:
     """What an event changes; None: nothing. Events of a take that is over change nothing but what lies on the disk."""
-    if isinstance(event, DownloadDeleted):
-        return {"phase": "deleted", "message": "deleted", "until": None}
-    if isinstance(event, DownloadFilesRemoved):
-        return {"path": None, "files": ()} if event.take in {0, download.take} else None
-    if isinstance(event, DownloadRefreshed):
-        return _refreshed(event)
-    if getattr(event, "take", None) != download.take:
+    match event:
+        case DownloadDeleted():
+            return {"phase": "deleted", "message": "deleted", "until": None}
+        case DownloadFilesRemoved():
+            return {"path": None, "files": ()} if event.take in {0, download.take} else None
+        case DownloadRefreshed():
+            return _refreshed(event) if event.take > download.take else None
+        case EntryParked():
+            return _parked(event) if event.group == GROUP and download.status == "Processing" else None
+    if getattr(event, "take", None) != download.take or getattr(event, "attempt", download.attempt) < download.attempt:
         return None
+    if not download.is_open and download.error != PARKED:
+        return _after_end(download, event)
+    if download.status == "Pending" and isinstance(event, DownloadExtracted | DownloadPartFinished | DownloadMerged):
+        return None  # written late: nobody is at work on it
+    return _progress(event) or _ending(download, event)
+
+
+def _after_end(download: Download, event: Any) -> dict[str, Any] | None:
+    """What ended does not come to life again by what was written at the same moment; what lies on the disk counts."""
+    match event:
+        case DownloadStored():
+            return _stored(event)
+        case DownloadExpanded() if download.phase == "cancelled":
+            return {"title": event.title, "numbers": event.numbers}  # so that its entries are cancelled, too
+        case DownloadCancelled() if download.phase == "expanded":
+            return _ending(download, event)
+    return None
+
+
+def _progress(event: Any) -> dict[str, Any] | None:
+    """What an event changes that leads to a new file."""
     match event:
         case DownloadStarted():
             return {
@@ -226,17 +257,18 @@ def _changes(download: Download, event: Any) -> dict[str, Any] | None:
         case DownloadMerged():
             return {"phase": "merged", "message": "Being put into its place", "size": event.size}
         case DownloadStored():
-            return {
-                "phase": "stored",
-                "message": "; ".join(event.warnings)[:MAX_MESSAGE],
-                "video": event.video,
-                "path": event.path,
-                "files": event.files,
-                "size": event.size,
-                "error": None,
-                "until": None,
-            }
-    return _ending(download, event)
+            return _stored(event)
+    return None
+
+
+def _stored(event: DownloadStored) -> dict[str, Any]:
+    return {"phase": "stored", "message": "; ".join(event.warnings)[:MAX_MESSAGE], "video": event.video,
+            "path": event.path, "files": event.files, "size": event.size, "error": None, "until": None}  # fmt: skip
+
+
+def _parked(event: EntryParked) -> dict[str, Any]:
+    message = f"{event.reason.rstrip('.')}. It goes on after `spoolhouse parked replay`, or refresh it."
+    return {"phase": "failed", "message": message[:MAX_MESSAGE], "error": PARKED, "until": None}
 
 
 def _ending(download: Download, event: Any) -> dict[str, Any] | None:
@@ -272,4 +304,5 @@ def _expanded(event: DownloadExpanded) -> dict[str, Any]:
     more = (
         f"; the limit of {event.limit} entries left the rest out: ask again with a higher limit" if event.more else ""
     )
-    return {"phase": "expanded", "message": f"{taken}{skipped}{more}", "title": event.title, "numbers": event.numbers}
+    return {"phase": "expanded", "message": f"{taken}{skipped}{more}"[:MAX_MESSAGE], "title": event.title,
+            "numbers": event.numbers, "error": None, "until": None}  # fmt: skip

@@ -23,6 +23,7 @@ from streams.lanes import Lanes
 from streams.log import Log
 from streams.processing import Processor, Services
 from streams.settings import Settings
+from streams.timers import Timers
 
 FETCH = 200
 """Entries of one partition that one read asks for."""
@@ -52,6 +53,15 @@ class Host:
         self.source: Source = self._source()
         self.handling = Handling(processor, log, self.source, services, settings)
         self.lanes: Lanes[Delivery | Due] = Lanes(self._handle, concurrency=processor.side_by_side(settings))
+        self.timers = Timers(
+            processor,
+            self.consumer,
+            log.partitions,
+            services,
+            settings,
+            draining=self.handling.draining,
+            beats=self.handling.beat,
+        )
         self._due: set[tuple[int, bytes]] = set()
         self._stopping = self._drained = False
 
@@ -68,7 +78,7 @@ class Host:
 
     async def _feed(self) -> None:
         """Bring deliveries to `take`, until cancelled."""
-        async with running(self.consumer.run()):
+        async with running(self.consumer.run(), self.timers.run()):
             while not self._stopping:
                 stop_if_cancelled()
                 await self.lanes.room()
@@ -121,6 +131,7 @@ class Host:
 
     async def _revoked(self, owned: Owned) -> None:
         """Let go of a partition: what has not begun is dropped, what runs gets its time unless it was lost."""
+        await self.timers.revoked(owned)
 
         def belongs(item: Delivery | Due) -> bool:
             return item.owned is owned

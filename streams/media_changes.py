@@ -81,7 +81,7 @@ def revision_of(event: Event) -> int | None:
 def name_in(event: Event) -> str | None:
     """What the video is called from now on, for people; None where the event does not say."""
     if isinstance(event, VideoStored):
-        name = event.original_name if event.door == "upload" else ""
+        name = event.original_name if event.door in {"upload", "download"} else ""
         return (name or escape_path(event.filename))[:MAX_NAME]
     if isinstance(event, FileSettled | FileMoved | FileReturned):
         return os.path.basename(escape_path(event.relative))[:MAX_NAME]

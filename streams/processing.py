@@ -13,6 +13,12 @@ yields again gets the same id.
 It says what kind of failure it met by what it raises: TransientError, PoisonError,
 DependencyDownError (see `streams.errors`). Anything else counts as transient. Long work that sees
 `context.draining` set may end itself with DrainingError: its entry is handled again elsewhere.
+
+What is to be done again and again, without an event to say so, is a timer of a processor:
+
+    @processor("subscriptions", on=SubscriptionDue, timers=(Timer("look", look, every=lambda settings: 5.0),))
+
+Of all the processes that host the processor, one runs it.
 """
 
 from __future__ import annotations
@@ -84,6 +90,21 @@ Handler = Callable[[Recorded[Any], Context], AsyncIterator[Event | First]]
 
 
 @dataclass(frozen=True, slots=True)
+class Timer:
+    """Something that is done again and again, in one process at a time: whichever leads the consumer group.
+
+    It is ended in the middle where another process takes over, and may then be done twice: what it does must do no
+    harm twice. One that raises is logged, and run again in its time.
+    """
+
+    name: str
+    run: Callable[[Context], Awaitable[None]]
+    """Gets a Context with `attempt` 1."""
+    every: Callable[[Settings], float]
+    """Seconds from one run to the next."""
+
+
+@dataclass(frozen=True, slots=True)
 class Processor:
     """A consumer group and what it does with each event. Calling it calls the generator."""
 
@@ -97,6 +118,8 @@ class Processor:
     """Other names that `--only` understands."""
     needs: Callable[[Settings], bool] = _nothing
     """Whether what it works with is configured. Its group begins once it is, with the whole past before it."""
+    timers: tuple[Timer, ...] = ()
+    """What its leader does again and again."""
 
     def side_by_side(self, settings: Settings) -> int:
         """Subjects it works on side by side."""
@@ -120,6 +143,7 @@ def processor(
     attempts: int | None = None,
     alias: tuple[str, ...] = (),
     needs: Callable[[Settings], bool] = _nothing,
+    timers: tuple[Timer, ...] = (),
 ) -> Callable[[Handler], Processor]:
     """Make an async generator the processor of a consumer group."""
     types = on if isinstance(on, tuple) else (on,)
@@ -127,7 +151,8 @@ def processor(
     def define(handler: Handler) -> Processor:
         if group in PROCESSORS:
             raise TypeError(f"there is a processor {group!r} already")
-        made = Processor(group, frozenset(t.__name__ for t in types), handler, concurrency, attempts, alias, needs)
+        names = frozenset(t.__name__ for t in types)
+        made = Processor(group, names, handler, concurrency, attempts, alias, needs, timers)
         PROCESSORS[group] = made
         return made
 

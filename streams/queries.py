@@ -14,6 +14,7 @@ from streams.codec import Recorded
 from streams.downloads import Download
 from streams.events import Door, Replica
 from streams.paths import OsPath
+from streams.subscriptions import Subscription
 
 
 class Histories(Protocol):
@@ -179,10 +180,30 @@ class Downloads(Protocol):
     async def open_downloads(self) -> tuple[list[int], list[Download]]:
         """The position of each partition that the table has got to, and every download that is open then, by number.
 
-        Both are of one moment. Positions are empty where the table was never built. Raises DependencyDownError.
+        The rows may be of a later moment than the positions, never of an earlier one: skip events that a row's `ver`
+        has behind it. Positions are empty where the table was never built. Raises DependencyDownError.
         """
         ...
 
     async def children(self, number: int) -> list[Download]:
         """The entries of a list that are not deleted, by number. Raises DependencyDownError."""
+        ...
+
+
+class Subscriptions(Protocol):
+    """The subscriptions as the tables know them."""
+
+    async def subscription(self, number: int) -> Subscription | None:
+        """One of them, also where it was removed, with all that it has seen. Raises DependencyDownError."""
+        ...
+
+    async def subscriptions(self) -> list[Subscription]:
+        """All that were not removed, by number; what they have seen is left out. Raises DependencyDownError."""
+        ...
+
+    async def due_subscriptions(self, at: datetime, limit: int) -> list[Subscription]:
+        """Those that are to be looked at by then, the longest due first; what they have seen is left out.
+
+        Raises DependencyDownError.
+        """
         ...

@@ -17,7 +17,9 @@ from urllib.parse import quote, urlsplit
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSettingError
 
+from streams.download_checks import checked_cookies, checked_language, checked_template
 from streams.errors import SettingsError
 from streams.events import Door
 from streams.inner_hosts import InnerHosts
@@ -236,7 +238,7 @@ class Settings(BaseSettings):
     or beside `media_root` where that is on another file system."""
     cookies_dir: Path | None = None
     """Where files with cookies for sites lie. Unset: `data/cookies`."""
-    download_format: str = "bv*+ba/b"
+    download_format: str = Field("bv*+ba/b", min_length=1, max_length=500)
     """A yt-dlp format selector."""
     download_max_height: int | None = Field(None, ge=16, le=8640)
     """Pixels: the quality ceiling."""
@@ -277,6 +279,12 @@ class Settings(BaseSettings):
     """Seconds until the second attempt; each further one waits twice as long, an hour at the most."""
     download_memory: int = Field(2 * GIB, ge=GIB // 2)
     """Bytes of address space of a process that fetches."""
+    subscription_interval: float = Field(3600.0, gt=0)
+    """Seconds between two looks at a subscription's list, unless another interval is asked for."""
+    subscription_min_interval: float = Field(60.0, gt=0)
+    """The shortest interval that may be asked for."""
+    subscription_entries: int = Field(100, ge=1, le=500)
+    """Entries of a list that a look reads, from its beginning: a list that grows at its end needs as many as it has."""
     ws_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of web pages that may open WebSockets besides our own (`https://example.com`; `*`: any)."""
     log_level: str = "INFO"
@@ -366,6 +374,25 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(value).expanduser().absolute()
 
+    @field_validator("download_template")
+    @classmethod
+    def _real_template(cls, value: str) -> str:
+        if not 1 <= len(value) <= 300:
+            raise ValueError("a naming template has 1 to 300 characters")
+        return checked_template(value)
+
+    @field_validator("download_cookies")
+    @classmethod
+    def _real_cookies(cls, value: str | None) -> str | None:
+        return None if value is None else checked_cookies(value)
+
+    @field_validator("download_subtitles")
+    @classmethod
+    def _real_languages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > 50:
+            raise ValueError("at most 50 languages of subtitles are fetched")
+        return tuple(checked_language(one) for one in value)
+
     @field_validator("download_allow")
     @classmethod
     def _real_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -448,6 +475,9 @@ class Settings(BaseSettings):
         places = [(f"the watched folder {path}", os.path.realpath(path)) for path in self.watch_roots]
         places.append((f"the folder for uploads {self.uploads}", os.path.realpath(self.uploads)))
         places.append((f"the media root {self.downloads}", os.path.realpath(self.downloads)))
+        if self.unfinished_dir is not None:
+            name = f"the folder for unfinished downloads {self.unfinished_dir}"
+            places.append((name, os.path.realpath(self.unfinished_dir)))
         for (one, here), (other, there) in combinations(places, 2):
             inner, outer = (one, other) if here.startswith(there.rstrip("/") + "/") else (other, one)
             if os.path.commonpath((here, there)) in {here, there}:
@@ -504,6 +534,11 @@ class Settings(BaseSettings):
     def download_requests(self) -> Path:
         """Where requests for downloads are kept, a small file each, in case the log loses them."""
         return self.data / "downloads"
+
+    @cached_property
+    def subscription_requests(self) -> Path:
+        """Where what was said of subscriptions is kept, a small file each."""
+        return self.data / "subscriptions"
 
     @cached_property
     def inner_hosts(self) -> InnerHosts:
@@ -583,6 +618,10 @@ def load_settings(**overrides: Any) -> Settings:
     settings: Settings | None = None
     try:
         settings = Settings(**overrides)
+    except UnreadableSettingError as error:  # neither JSON nor anything else that the setting takes
+        named = re.search(r'field "(\w+)"', str(error))
+        where = _shown_name(named[1], present) if named else "a setting"
+        faults.append(f"{where}: it is no JSON like the documentation shows ({error.__cause__})")
     except ValidationError as error:
         for fault in error.errors():
             where = f"{_shown_name(str(fault['loc'][0]), present)}: " if fault["loc"] else ""

@@ -82,6 +82,12 @@ class Confined:
                     self._reports.append(report)
             return list(self._reports)
 
+    def forget(self) -> None:
+        """Forget what it has not done so far: whatever is asked next is another matter."""
+        self.reports()
+        with self._turn:
+            self._reports.clear()
+
     def refusals(self) -> list[str]:
         """Why it refused something, each reason once: with any of these a download ends as `refused`."""
         return [report.reason for report in self.reports() if report.what == "refused"]
@@ -91,7 +97,7 @@ def confine_network(registration_path: str, *, namespace: bool = True, landlock:
     """Give up the network but for the egress proxy that takes registrations at `registration_path`.
 
     Called once, before any thread is started and before anything hostile is touched; it may come
-    after `processors.media.limits.confine`. Raises ConfinementError: then nothing may be fetched, and
+    after `processors.children.limits.confine`. Raises ConfinementError: then nothing may be fetched, and
     this process must end. `namespace` and `landlock`: False is for trying what holds without.
     """
     isolated = namespace and enter_own_network()

@@ -51,7 +51,7 @@ def check(fd: int, plan: Plan, written: Written, container_name: str) -> Checked
     """Read a finished file. Raises NotAsMeantError with both numbers where it is not as it was meant."""
     boxes = tuple(boxes_of(fd)) if container_name == "mp4" else ()
     if container_name == "mp4":
-        _check_boxes(fd, boxes)
+        check_boxes(fd, boxes)
     os.lseek(fd, 0, os.SEEK_SET)
     try:
         with av.open("fd:", options={**_OPTIONS, "fd": str(fd)}, metadata_errors="replace") as container:
@@ -60,7 +60,8 @@ def check(fd: int, plan: Plan, written: Written, container_name: str) -> Checked
         raise NotAsMeantError(f"it cannot be read again: {words_of(error)}") from error
 
 
-def _check_boxes(fd: int, boxes: Sequence[Box]) -> None:
+def check_boxes(fd: int, boxes: Sequence[Box]) -> None:
+    """Raise NotAsMeantError unless an MP4 file is whole and has its index in front."""
     names = [box.name for box in boxes]
     if "moov" not in names or "mdat" not in names or names.index("moov") > names.index("mdat"):
         raise NotAsMeantError(f"its index is not in front: {' '.join(names[:8])}")
@@ -89,7 +90,7 @@ def _checked(container: Any, plan: Plan, written: Written, boxes: tuple[Box, ...
     if indexed:
         frames, length = video.frames, float((video.duration or 0) * video.time_base)
         # It is an index that says so: what lies where it ends must be there, and be a picture.
-        if not _end_is_there(container, video, boxes[-1].offset + boxes[-1].length):
+        if not end_is_there(container, video, boxes[-1].offset + boxes[-1].length):
             raise NotAsMeantError("its last pictures are not there, or do not decode")
     else:
         frames, length = _counted(container, video, written.step)
@@ -125,13 +126,14 @@ def _counted(container: Any, video: Any, step: float) -> tuple[int, float]:
     return frames, end - (first or 0.0)
 
 
-def _end_is_there(container: Any, video: Any, size: int) -> bool:
+def end_is_there(container: Any, video: Any, size: int) -> bool:
     """Whether the last picture lies within the file, and the last key frame decodes."""
     entries = video.index_entries
     if not len(entries) or any(entry.pos + entry.size > size for entry in entries):
         return False
     container.seek(entries[-1].timestamp, stream=video)
-    video.codec_context.thread_count = 1  # of several, each would want a picture of its own first
+    if not video.codec_context.is_open:
+        video.codec_context.thread_count = 1  # of several, each would want a picture of its own first
     return any(packet.decode() for packet in container.demux(video))
 
 

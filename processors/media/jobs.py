@@ -6,8 +6,8 @@ import errno
 import os
 from typing import Any
 
-from processors.media.child import Tell
-from processors.media.limits import allow_file_size
+from processors.children.answering import Tell
+from processors.children.limits import allow_file_size
 from processors.media.opening import RefusedError
 from streams.paths import unescape_path
 
@@ -44,6 +44,28 @@ def enhance(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
     leave_free(os.fsencode(unescape_path(asked["job"]["target"])), asked["reserve"])
     return work(asked["job"], tell)
+
+
+def finish(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """`{"job": the fields of ports.FinishJob, paths escaped, "reserve": bytes}` → what `finishing.finish` says."""
+    from processors.media.finishing import finish as work
+
+    leave_free(os.fsencode(unescape_path(asked["job"]["target"])), asked["reserve"])
+    return work(asked["job"], tell)
+
+
+def still(asked: dict[str, Any], tell: Tell) -> dict[str, Any]:  # noqa: ARG001 - soon done
+    """`{"path", "target": escaped paths, "threads", "seconds", "reserve"}` → `{"still": {}}`: see `posters.make_still`."""
+    from processors.media.posters import make_still
+    from processors.media.writing import TargetError
+
+    path, target = (os.fsencode(unescape_path(asked[name])) for name in ("path", "target"))
+    leave_free(target, asked["reserve"])
+    try:
+        make_still(path, target, asked["threads"], asked["seconds"])
+    except (RefusedError, TargetError) as error:
+        return _failure(error.kind, error.reason)
+    return {"still": {}}
 
 
 def leave_free(target: bytes, reserve: int) -> None:

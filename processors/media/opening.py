@@ -24,6 +24,15 @@ FORMATS = (
 )
 """The demuxers that FFmpeg may use: real containers, and none that follows names to other files or hosts."""
 
+SOUNDS = f"{FORMATS},mp3,aac,flac,wav,ac3,eac3,w64,caf,aiff,au"
+"""And those that hold sound alone."""
+
+PICTURES = (
+    "jpeg_pipe,png_pipe,webp_pipe,gif,gif_pipe,bmp_pipe,tiff_pipe,jpegxl_pipe,j2k_pipe,ppm_pipe,pgm_pipe,qoi_pipe,"
+    "mov,mp4,m4a,3gp,3g2,mj2"
+)
+"""And those that hold a picture."""
+
 DECLARE_ALL = frozenset({"mov", "mp4", "matroska", "webm", "avi", "asf"})
 """Containers whose header names every stream: what is not named there does not exist."""
 
@@ -32,7 +41,6 @@ MAX_PIXELS = 8192 * 8192
 
 _OPTIONS = {
     "protocol_whitelist": "fd",
-    "format_whitelist": FORMATS,
     "probesize": str(32 * 2**20),
     "analyzeduration": str(10 * 1_000_000),
     "max_streams": "256",
@@ -57,6 +65,8 @@ class Source:
     """Bytes, when it was opened."""
     missing: str | None
     """What its container promises and it does not have, in a sentence."""
+    formats: str = FORMATS
+    """What FFmpeg may take it for."""
 
     @contextmanager
     def demuxed(self) -> Iterator[Any]:
@@ -64,7 +74,8 @@ class Source:
         os.lseek(self.fd, 0, os.SEEK_SET)
         try:
             # The path itself never gets to FFmpeg, only the open file. Tags may be in any encoding.
-            container = av.open("fd:", options={**_OPTIONS, "fd": str(self.fd)}, metadata_errors="replace")
+            options = {**_OPTIONS, "format_whitelist": self.formats, "fd": str(self.fd)}
+            container = av.open("fd:", options=options, metadata_errors="replace")
         except MemoryError:
             raise RefusedError("unreadable", "it asks for more memory than a video may need") from None
         except (av.FFmpegError, ValueError) as error:
@@ -83,8 +94,11 @@ class Source:
 
 
 @contextmanager
-def opened(path: bytes) -> Iterator[Source]:
-    """Open a regular file that does not positively look like something else. Raises RefusedError."""
+def opened(path: bytes, *, sounds: bool = False) -> Iterator[Source]:
+    """Open a regular file that does not positively look like something else. Raises RefusedError.
+
+    `sounds`: it may hold sound alone.
+    """
     try:
         # O_NONBLOCK: a FIFO must not hold us.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -94,7 +108,7 @@ def opened(path: bytes) -> Iterator[Source]:
         raise RefusedError("unreadable", f"it cannot be opened: {error.strerror}") from None
     try:
         try:
-            source = _looked_at(fd)
+            source = _looked_at(fd, sounds=sounds)
         except OSError as error:
             raise RefusedError("unreadable", f"it cannot be read: {error.strerror}") from None
         yield source
@@ -107,7 +121,7 @@ def words_of(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _looked_at(fd: int) -> Source:
+def _looked_at(fd: int, *, sounds: bool) -> Source:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise RefusedError("unreadable", "it is not a regular file")
@@ -115,6 +129,6 @@ def _looked_at(fd: int) -> Source:
     if not size:
         raise RefusedError("unreadable", "it is empty")
     kind = kind_of(os.pread(fd, SNIFF, 0), whole=size <= SNIFF)
-    if kind.verdict == "other":
+    if kind.verdict == "other" and not (sounds and kind.name.endswith("sound file")):
         raise RefusedError("no_video", f"it is {kind.name}")
-    return Source(fd, size, missing_part(fd, size, kind.name))
+    return Source(fd, size, missing_part(fd, size, kind.name), SOUNDS if sounds else FORMATS)

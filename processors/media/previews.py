@@ -60,7 +60,7 @@ def make_previews(path: bytes, folder: bytes, sprite_name: str, threads: int, se
         if poster.frame is None:
             poster, sheet = _from_the_start(source, threads, deadline), None
         if poster.frame is None or poster.shape is None:
-            raise RefusedError("unreadable", source.missing or "no picture in it can be decoded")
+            raise _none_in(source)
     size = poster.shape.within(POSTER, POSTER)
     picture = sheet.picture() if sheet is not None else None
     files = {
@@ -77,7 +77,21 @@ def make_previews(path: bytes, folder: bytes, sprite_name: str, threads: int, se
     return {"at": poster.at, "width": size.width, "height": size.height, "tiles": tiles}
 
 
-def _sought(source: Source, threads: int, deadline: float) -> tuple[_Poster, Sheet | None]:
+def best_picture(source: Source, threads: int, deadline: float) -> tuple[Any, Shape]:
+    """The frame that a poster would be made of, and how large it is shown. Raises RefusedError, MemoryError."""
+    poster, _ = _sought(source, threads, deadline, tiles=False)
+    if poster.frame is None:
+        poster = _from_the_start(source, threads, deadline)
+    if poster.frame is None or poster.shape is None:
+        raise _none_in(source)
+    return poster.frame, poster.shape
+
+
+def _none_in(source: Source) -> RefusedError:
+    return RefusedError("unreadable", source.missing or "no picture in it can be decoded")
+
+
+def _sought(source: Source, threads: int, deadline: float, *, tiles: bool = True) -> tuple[_Poster, Sheet | None]:
     """What is found at the times that are wanted; nothing where the length is not known."""
     poster, sheet = _Poster(), None
     with source.demuxed() as container:
@@ -88,7 +102,7 @@ def _sought(source: Source, threads: int, deadline: float) -> tuple[_Poster, She
             return poster, None
         step = (LATEST - EARLIEST) / (CANDIDATES - 1)
         wanted: list[tuple[float, int | None]] = [(duration * (EARLIEST + step * i), None) for i in range(CANDIDATES)]
-        wanted += [(at, number) for number, at in enumerate(times_of(duration))]
+        wanted += [(at, number) for number, at in enumerate(times_of(duration)) if tiles]
         wanted.sort(key=itemgetter(0))
         found = pictures_at(container, stream, duration, [at for at, _ in wanted], deadline)
         for which, frame in found:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from processors.media.answers import understood
-from processors.media.children import PROGRAM
-from processors.media.limits import Limits
-from processors.media.pool import IDLE, Pool
+from processors.children.answers import understood
+from processors.children.limits import Limits
+from processors.children.pool import IDLE, Pool
+from processors.media.child import PROGRAM
 from processors.ports import MediaFailure, Probed, ProbeFailure
 from streams.paths import OsPath, escape_path
 

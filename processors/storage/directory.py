@@ -53,7 +53,7 @@ class DirectoryStore:
     def __init__(self, settings: Settings) -> None:
         self._folder = Path(unquote(urlsplit(settings.s3_endpoint or "").path))
         self._bucket = self._folder / settings.bucket
-        self._originals = (settings.uploads, *settings.watch_roots)
+        self._originals = (settings.uploads, settings.downloads, *settings.watch_roots)
         self._device: int | None = None
         self.label = f"file://{self._bucket}"
 

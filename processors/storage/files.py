@@ -137,7 +137,7 @@ def place(
             announce(final)
             reach("storage.announced")
             try:
-                _appear(temporary, final)
+                appear(temporary, final)
             except FileExistsError:
                 continue
             reach("storage.linked")
@@ -154,6 +154,23 @@ def place(
         return final
     withdraw()
     raise FileExistsError(errno.EEXIST, "every name for it is taken")
+
+
+def appear(temporary: Path, final: Path) -> None:
+    """Let a file be seen under its final name, too, or raise FileExistsError. Not durable yet."""
+    try:
+        os.link(temporary, final)
+        return
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    # No hard links here: take the name first, then put the file over our own empty one.
+    os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    try:
+        os.rename(temporary, final)
+    except OSError:
+        final.unlink(missing_ok=True)
+        raise
 
 
 def make_folder(folder: Path) -> None:
@@ -221,20 +238,3 @@ def sweep(folder: Path, *, now: float) -> list[Path]:
         except OSError as error:
             _log.warning("a half received file could not be removed", path=str(path), error=str(error))
     return removed
-
-
-def _appear(temporary: Path, final: Path) -> None:
-    """Let the file be seen under its final name, or raise FileExistsError."""
-    try:
-        os.link(temporary, final)
-        return
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-    # No hard links here: take the name first, then put the file over our own empty one.
-    os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-    try:
-        os.rename(temporary, final)
-    except OSError:
-        final.unlink(missing_ok=True)
-        raise

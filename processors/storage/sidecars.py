@@ -83,6 +83,11 @@ class Sidecars:
         """Forget a manifest whose video did not get stored after all."""
         (self.new / f"{video}{_SUFFIX}").unlink(missing_ok=True)
 
+    def forget(self, video: str) -> None:
+        """Forget a video whose file was removed on purpose, wherever its manifest lies. Harmless to repeat."""
+        for path in (self.new / f"{video}{_SUFFIX}", self._home(video)):
+            path.unlink(missing_ok=True)
+
     def mark_logged(self, video: str) -> None:
         """The log has this video's event. Harmless to repeat."""
         self._move(self.new / f"{video}{_SUFFIX}", self._home(video))

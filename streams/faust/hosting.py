@@ -2,12 +2,13 @@
 
 The App's id is the consumer group. Its agent feeds the lanes that the bare host has, too, and each
 entry's acknowledgement goes back through Faust. Retries, parking, breaker and drain are the host's.
+Timers are the App's own, `on_leader=True`: who leads is told by the host's leases.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from streams.errors import SpoolhouseError
 from streams.handling import Source
 from streams.hosting import Host, at_work
 from streams.log import Log
-from streams.processing import Processor, Services
+from streams.processing import Processor, Services, Timer
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class FaustHost(Host):
 
         from streams.faust.messages import StreamMessage
         from streams.faust.topics import Topic
-        from streams.faust.transport import NoMonitor, NoTables, Transport
+        from streams.faust.transport import LeaseLeader, NoMonitor, NoTables, Transport
 
         log, group = self._log, self.processor.group
         datadir = self._settings.working / "faust"
@@ -69,6 +70,7 @@ class FaustHost(Host):
             stream_wait_empty=False,  # draining is ours
             topic_disable_leader=True,
             cython_optimizations=True,
+            LeaderAssignor=LeaseLeader,
             TableManager=NoTables,
             Monitor=NoMonitor,
             key_serializer="raw",
@@ -79,6 +81,7 @@ class FaustHost(Host):
         app.transport.topics.add(topic)
         app.transport.groups[topic.name] = self.consumer
         app.transport.concerns = self.handling.concerns
+        app.transport.leads = self.timers.leads
         app.transport.to_message = StreamMessage  # the handling reads the entry itself
 
         async def work(stream: Any) -> None:
@@ -89,7 +92,15 @@ class FaustHost(Host):
                 self.take(delivery)
 
         app.agent(app.topic(topic.name, key_type=bytes, value_type=bytes), name=group)(work)
+        for timer in self.processor.timers:
+            app.timer(timer.every(self._settings), on_leader=True, name=f"{group}.{timer.name}")(self._running(timer))
         return app
+
+    def _running(self, timer: Timer) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            await self.timers.once(timer)
+
+        return run
 
     async def _assigned(self, owned: Owned) -> None:
         await super()._assigned(owned)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+from faust.assignor.leader_assignor import LeaderAssignor
 from faust.sensors import Monitor
 from faust.tables import TableManager
 from faust.transport import base
@@ -59,6 +60,23 @@ class Conductor(BaseConductor):
             channels -= {channel for channel in channels if not channel.is_iterator}
 
 
+class LeaseLeader(LeaderAssignor):
+    """Faust's, but for a host that knows itself who leads: no topic of the leader's own is made.
+
+    So `app.is_leader()`, and with it timers, tasks and crontabs with `on_leader=True`, go by the host's leases.
+    """
+
+    app: Any
+
+    async def on_start(self) -> None:
+        """Nothing to join."""
+
+    def is_leader(self) -> bool:
+        """Whether the host leads."""
+        leads: bool = self.app.transport.leads()
+        return leads
+
+
 class NoTables(TableManager):
     """Faust's, without the second that it waits for tables to be declared: for apps that have none."""
 
@@ -95,6 +113,8 @@ class Transport(base.Transport):
         """Group members by topic; a host may put its own here first."""
         self.concerns: Callable[[Fields], bool] | None = None
         """Entries that it answers with False are acknowledged unseen; None: all concern the app."""
+        self.leads: Callable[[], bool] = _nobody
+        """Whether the host of this app is the leader (see LeaseLeader)."""
         self.to_message: Callable[[TP, Delivery, int], StreamMessage] = to_message
         """What becomes of an entry; a host that reads the delivery itself needs no more than that."""
         self.member = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -120,6 +140,10 @@ class Transport(base.Transport):
         """Close the connections that were opened here."""
         if self._owned:
             await self.redis.aclose()
+
+
+def _nobody() -> bool:
+    return False
 
 
 def redis_url(url: URL) -> str:

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from projections.projection import discover
+from streams.settings import Settings
+
 PATIENCE = 100.0
 """Seconds that anything here may take before a test gives up."""
 
@@ -30,6 +33,11 @@ def until(what: Callable[[], Any], *, seconds: float = PATIENCE, why: str = "it"
             return found
         time.sleep(0.05)
     raise AssertionError(f"{why} did not happen within {seconds:g} s")
+
+
+def compared() -> int:
+    """How many projections `spoolhouse rebuild --compare` compares."""
+    return sum(one.compared for one in discover(Settings.model_construct()))
 
 
 def free_port() -> int:

@@ -14,6 +14,8 @@ from processors.media.probing import open_prober
 from processors.ports import (
     Advanced,
     EnhanceJob,
+    FinishedFile,
+    FinishJob,
     Made,
     MediaFailure,
     Planned,
@@ -26,6 +28,7 @@ from processors.previews import previews
 from streams.events import EnhancementRequested
 from streams.hosting import Host, hosted
 from streams.log import Log
+from streams.paths import OsPath
 from streams.processing import Processor
 from streams.progress import Publisher
 from streams.queries import Histories
@@ -75,6 +78,9 @@ class StudioDouble:
     closed: int = 0
     previews: Previews | MediaFailure = field(default_factory=lambda: Previews(0.5, 160, 90, 4))
     preview_jobs: list[PreviewJob] = field(default_factory=list)
+    finishes: FinishedFile | MediaFailure = field(default_factory=lambda: FinishedFile("mp4", "video/mp4", 1.0, ()))
+    finish_jobs: list[FinishJob] = field(default_factory=list)
+    stills: MediaFailure | None = None
 
     async def enhance(self, job: EnhanceJob) -> AsyncGenerator[Planned | Advanced | Made | MediaFailure]:
         """Write `content` into the job's target."""
@@ -100,6 +106,20 @@ class StudioDouble:
             for name in ("poster.jpg", "poster.webp", "sprite.jpg", "thumbnails.vtt"):
                 Path(job.folder, name).write_bytes(name.encode())
         return self.previews
+
+    async def finish(self, job: FinishJob) -> AsyncGenerator[Advanced | FinishedFile | MediaFailure]:
+        """Write everything one after the other."""
+        self.finish_jobs.append(job)
+        yield Advanced(1, None, 50.0)
+        if isinstance(self.finishes, FinishedFile):
+            Path(job.target).write_bytes(b"".join(Path(path).read_bytes() for path in job.media))
+        yield self.finishes
+
+    async def still(self, path: OsPath, target: OsPath) -> MediaFailure | None:
+        """Write what is no picture."""
+        if self.stills is None:
+            Path(target).write_bytes(b"a picture of " + Path(path).name.encode())
+        return self.stills
 
 
 @asynccontextmanager

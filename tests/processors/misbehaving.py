@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from processors.children.answering import Tell
 from processors.media import jobs
-from processors.media.child import Tell, main
+from processors.media.child import main
 
 MIB = 2**20
 

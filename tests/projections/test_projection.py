@@ -66,9 +66,12 @@ def test_the_projections_of_this_folder_are_found(settings: Settings) -> None:
     assert [name for name in names if name != "event_counts"] == [
         "activity_log",
         "catalogue",
+        "download_config",
+        "downloads",
         "legacy_videos",
         "media",
         "replicas",
         "storage_stats",
+        "subscriptions",
         "timeline",
     ]

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from streams.errors import LogUnavailableError, PoisonError, TransientError
 from streams.events import Event
 from streams.hosting import hosted
 from streams.log import Log, open_log
-from streams.processing import Context
+from streams.processing import Context, Timer
 from streams.settings import load_settings
 from tests.streams.driving import Effects, answer, numbered, processor
 
@@ -48,6 +49,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--crash-on", type=int, default=-1, help="the number that kills the worker")
     parser.add_argument("--fail-on", type=int, default=-1, help="the number that fails at its first attempt")
     parser.add_argument("--poison-on", type=int, default=-1, help="the number that is parked at once, the first time")
+    parser.add_argument("--tick-every", type=float, default=0.0, help="seconds between two runs of a timer; 0: none")
     parser.add_argument("--hang-on", type=int, default=-1, help="the number that takes a minute, once")
     return parser.parse_args()
 
@@ -82,8 +84,15 @@ async def main(asked: argparse.Namespace) -> None:
         effects.do(event)
         yield answer(event)
 
+    async def tick(_: Context) -> None:
+        with (asked.folder / "ticks").open("a") as ticks:
+            began = time.monotonic_ns()
+            await asyncio.sleep(0.02)
+            ticks.write(f"{asked.member} {began} {time.monotonic_ns()}\n")
+
+    timers = (Timer("tick", tick, every=lambda _: asked.tick_every),) if asked.tick_every else ()
     async with open_log(settings, asked.url) as log:
-        async with host(asked.host)(processor(handle, asked.group), log, {}, settings, asked.member):
+        async with host(asked.host)(processor(handle, asked.group, timers=timers), log, {}, settings, asked.member):
             producing = asyncio.create_task(produce(log, asked))
             await stop.wait()
             producing.cancel()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import Any
 
 import orjson
 
-from processors.media.child import MAX_MESSAGE
-from processors.media.limits import Limits
-
-PROGRAM = "processors.media.child"
+from processors.children.answering import MAX_MESSAGE
+from processors.children.limits import Limits
 
 START = 30.0
 """Seconds that a child gets to start."""
+
+END = 5.0
+"""Seconds that it gets to be gone once it was killed. More it takes only where something that it started has escaped."""
 
 LAST_WORDS = 2048
 """Bytes of what it printed that are kept."""
@@ -38,7 +39,7 @@ class ChildError(Exception):
 
 
 class Child:
-    """A process that runs `processors.media.child`, or another program that speaks like it."""
+    """A process that answers; see `answering`. It leads a process group, which ends with it."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -51,7 +52,7 @@ class Child:
         """Time of the loop."""
 
     @classmethod
-    async def start(cls, limits: Limits, program: str = PROGRAM) -> Child:
+    async def start(cls, limits: Limits, program: str, arguments: Sequence[str] = ()) -> Child:
         """A child that is ready. Raises ChildError (`unavailable`) where none comes up."""
         packages = str(Path(__file__).resolve().parents[2])
         environment = {
@@ -65,6 +66,7 @@ class Child:
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", program, str(os.getpid()), orjson.dumps(asdict(limits)).decode()),
+                *arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -134,6 +136,14 @@ class Child:
         except (OSError, ValueError):
             return None
 
+    def resident(self) -> int:
+        """Bytes of memory that it has in hand; 0 where that is not known."""
+        try:
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
+        except (OSError, ValueError, IndexError):
+            return 0
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     def waits_for_disk(self) -> bool:
         """Whether any of its threads is in a system call that nothing can interrupt: bringing a long file to the disk."""
         try:
@@ -146,23 +156,28 @@ class Child:
 
     async def end(self) -> None:
         """Kill it, while somebody may still wait for its word; it has nothing to lose."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._kill()
         await self._process.wait()
 
     async def stop(self) -> None:
-        """Kill it, and let go of all that leads to it."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        """Kill it and whatever it started, and let go of all that leads to it."""
+        self._kill()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
         with suppress(ConnectionError):
             await self._process.stdin.wait_closed()
-        while await self._process.stdout.read(MAX_MESSAGE):
-            pass  # to its end: the transport then closes by itself
-        await self._listening
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END):
+                while await self._process.stdout.read(MAX_MESSAGE):
+                    pass  # to its end: the transport then closes by itself
+                await self._listening
         await self._process.wait()
+
+    def _kill(self) -> None:
+        """End its whole group: what it started must not outlive it, however it died itself."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     async def _listen(self) -> None:
         """Keep the end of what it prints, and never let it wait for us."""

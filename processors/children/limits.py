@@ -18,25 +18,31 @@ class Limits:
     """What a child may use, for as long as it lives."""
 
     memory: int
-    """Bytes of address space."""
+    """Bytes of address space; of what is written to, where `reserves`."""
     nice: int
     """By how much others come first."""
     file_size: int | None = 0
     """Bytes of the largest file that it may write. None: as each job says."""
     open_files: int = 64
+    reserves: bool = False
+    """It may reserve more address space than it uses, as engines for JavaScript do."""
+    offline: bool = True
+    """It needs no network."""
 
 
 def confine(parent: int, limits: Limits) -> None:
     """Bound memory, files and priority, and die with `parent` (its process id)."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+    memory = resource.RLIMIT_DATA if limits.reserves else resource.RLIMIT_AS
+    resource.setrlimit(memory, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits.open_files, limits.open_files))
     if limits.file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_size, limits.file_size))
     os.nice(limits.nice)
     libc = ctypes.CDLL(None, use_errno=True)
-    # FFmpeg is told to speak to files only; where we may (as root), there is no network to speak to either.
-    libc.unshare(_CLONE_NEWNET)
+    if limits.offline:
+        # FFmpeg is told to speak to files only; where we may (as root), there is no network to speak to either.
+        libc.unshare(_CLONE_NEWNET)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if os.getppid() != parent:  # it died before we asked to die with it

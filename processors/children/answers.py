@@ -1,4 +1,4 @@
-"""What children say, in the words of `ports`. A child may have gone mad: nothing is taken as it comes."""
+"""What children say, in our own words. A child may have gone mad: nothing is taken as it comes."""
 
 from __future__ import annotations
 

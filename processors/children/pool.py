@@ -6,14 +6,14 @@ One that crashes, hangs or eats its memory costs one answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import structlog
 
-from processors.media.children import PROGRAM, Child, ChildError
-from processors.media.limits import Limits
+from processors.children.child import Child, ChildError
+from processors.children.limits import Limits
 
 _log = structlog.get_logger(__name__)
 
@@ -24,9 +24,25 @@ IDLE = 60.0
 class Pool:
     """Children that are all alike."""
 
-    def __init__(self, limits: Limits, *, children: int, jobs: int, idle: float = IDLE, program: str = PROGRAM) -> None:
-        """`children`: how many work at once. `jobs`: after how many another takes a child's place."""
-        self._limits, self._jobs, self._idle, self._program = limits, jobs, idle, program
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        program: str,
+        children: int,
+        jobs: int,
+        grown: int | None = None,
+        idle: float = IDLE,
+        arguments: Sequence[str] = (),
+        starts_over: bool = True,
+    ) -> None:
+        """`children`: how many work at once. `jobs`, `grown`: after how many, and from how many bytes of memory on,
+        another takes a child's place. `program` is what they run, with `arguments`. `starts_over`: a question
+        that a child died of is asked once more of a new one, even where it had told something.
+        """
+        self._starts_over = starts_over
+        self._limits, self._jobs, self._grown, self._idle = limits, jobs, grown, idle
+        self._program, self._arguments = program, arguments
         self._room = asyncio.Semaphore(children)
         self._resting: list[Child] = []
         self._busy: set[Child] = set()
@@ -61,11 +77,12 @@ class Pool:
                     finally:
                         # Cancelled, or out of step: nobody must get this answer for another question.
                         await self._give_back(child, usable=answer is not None and not _spent(answer))
-                    if _spent(answer) and not fresh:
+                    if _spent(answer) and not fresh and (self._starts_over or not told):
                         answer = None  # it may be earlier work that holds the memory
                 except ChildError as error:
                     # What kills a child that worked before may be a leftover of that work: once more, of a new one.
                     leftover = error.kind in {"crashed", "memory"} or (error.kind == "killed" and not told)
+                    leftover = leftover and (self._starts_over or not told)
                     if fresh or self._closed or not leftover:
                         answer = self._failure(error, seconds, stall)
         yield answer
@@ -91,7 +108,7 @@ class Pool:
 
     async def _take(self) -> Child:
         self._check_open()
-        child = self._resting.pop() if self._resting else await Child.start(self._limits, self._program)
+        child = self._resting.pop() if self._resting else await self._start()
         try:
             self._check_open()
         except ChildError:
@@ -99,6 +116,9 @@ class Pool:
             raise
         self._busy.add(child)
         return child
+
+    async def _start(self) -> Child:
+        return await Child.start(self._limits, self._program, self._arguments)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -123,7 +143,8 @@ class Pool:
 
     async def _give_back(self, child: Child, *, usable: bool) -> None:
         self._busy.discard(child)
-        if not usable or child.jobs >= self._jobs or self._closed:
+        grown = self._grown is not None and usable and child.resident() > self._grown
+        if not usable or grown or child.jobs >= self._jobs or self._closed:
             await asyncio.shield(self._begin_end(child))
             return
         loop = asyncio.get_running_loop()

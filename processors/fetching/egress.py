@@ -42,6 +42,8 @@ class Egress:
         self._printed = b""
         self.starts = 0
         """How often it was started."""
+        self.walls: tuple[str, ...] = ()
+        """What this machine has to confine who fetches: of `confinement.WALLS`."""
 
     @property
     def pid(self) -> int | None:
@@ -83,6 +85,7 @@ class Egress:
         if not ready:
             await self.stop()
             raise StartError(f"the egress proxy of downloads did not come up: {self._last_line()}")
+        self.walls = tuple(orjson.loads(ready)["walls"])
 
     async def wait(self) -> str:
         """Wait until it dies; its last words."""
@@ -128,6 +131,7 @@ async def open_egress(settings: Settings) -> AsyncGenerator[Egress]:
     try:
         egress = Egress(folder, configuration)
         await egress.start()
+        _tell(egress.walls)
         keeping = asyncio.create_task(_kept_up(egress))
         try:
             yield egress
@@ -137,6 +141,17 @@ async def open_egress(settings: Settings) -> AsyncGenerator[Egress]:
             await asyncio.shield(egress.stop())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(walls: tuple[str, ...]) -> None:
+    if {"namespace", "landlock"} & set(walls):
+        _log.info("downloads go out by the egress proxy only", held_by=", ".join(walls))
+    else:
+        _log.warning(
+            "downloads go out by the egress proxy only as far as Python goes: this machine permits neither network "
+            "namespaces nor Landlock (Linux 6.7), so nothing holds a program that yt-dlp starts",
+            held_by=", ".join((*walls, "audit hook")),
+        )
 
 
 async def _kept_up(egress: Egress) -> None:

@@ -275,7 +275,9 @@ async def test_the_proxy_ends_with_its_parent(make_settings: MakeSettings) -> No
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    pid, mode, path = (await process.stdout.readline()).split()
+    while not (line := await process.stdout.readline())[:1].isdigit():
+        assert line, "it ended"
+    pid, mode, path = line.split()
     assert mode == b"0o40700"
     process.kill()
     await process.wait()

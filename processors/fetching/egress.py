@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import orjson
 import structlog
 
+from processors.fetching.private_folders import private_folder
 from streams.errors import StartError
 from streams.settings import Settings
 
@@ -127,8 +126,7 @@ async def open_egress(settings: Settings) -> AsyncGenerator[Egress]:
         "opened": list(settings.download_allow),
         "upstream": None if proxy is None else proxy.get_secret_value(),
     }
-    folder = Path(tempfile.mkdtemp(prefix="spoolhouse-egress-"))  # 0700: nobody else may register
-    try:
+    with private_folder() as folder:  # nobody else may register
         egress = Egress(folder, configuration)
         await egress.start()
         _tell(egress.walls)
@@ -139,8 +137,6 @@ async def open_egress(settings: Settings) -> AsyncGenerator[Egress]:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
             await asyncio.shield(egress.stop())
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tell(walls: tuple[str, ...]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -265,7 +264,7 @@ async def test_the_proxy_ends_with_its_parent(make_settings: MakeSettings) -> No
         "from streams.settings import load_settings\n"
         "async def main():\n"
         "    async with open_egress(load_settings()) as egress:\n"
-        "        print(egress.pid, oct(egress.socket_path.parent.stat().st_mode), egress.socket_path, flush=True)\n"
+        "        print('up', egress.pid, oct(egress.socket_path.parent.stat().st_mode), egress.socket_path, flush=True)\n"
         "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
@@ -275,13 +274,18 @@ async def test_the_proxy_ends_with_its_parent(make_settings: MakeSettings) -> No
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    while not (line := await process.stdout.readline())[:1].isdigit():
+    while not (line := await process.stdout.readline()).startswith(b"up "):
         assert line, "it ended"
-    pid, mode, path = line.split()
+    _, pid, mode, path = line.split()
     assert mode == b"0o40700"
     process.kill()
     await process.wait()
-    shutil.rmtree(Path(os.fsdecode(path)).parent)
+    folder = Path(os.fsdecode(path)).parent
+    assert folder.exists()
     async with asyncio.timeout(20):
         while Path(f"/proc/{int(pid)}").exists() and "Z" not in Path(f"/proc/{int(pid)}/stat").read_text("ascii"):
             await asyncio.sleep(0.02)
+    async with open_egress(make_settings()) as egress:
+        assert not folder.exists()  # what others left behind is cleared away
+        async with open_egress(make_settings()):
+            assert egress.socket_path.exists()  # and what others use is not

@@ -214,9 +214,10 @@ async def test_a_number_that_nobody_took_holds_others_back_for_a_moment_only(
 
 
 async def test_a_full_disk_starts_nothing_and_is_said(
-    make_settings: Callable[..., Settings], redis_url: str, tmpfs: Path
+    make_settings: Callable[..., Settings], redis_url: str, tmpfs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits goes on by itself once there is room."""
+    monkeypatch.setattr(dispatching, "ROOM_LOOK", 0.1)
     filler = tmpfs / "filler"
     filler.write_bytes(bytes(6 * 2**20))
     settings = make_settings(partitions=4, media_root=tmpfs / "media", disk_hard=4 * 2**20)

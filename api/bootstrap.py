@@ -19,11 +19,12 @@ from processors.download_door import DownloadDoor
 from processors.download_queue import DownloadQueue
 from processors.download_requests import Requests
 from processors.fetching.destinations import refusal_of
+from processors.fetching.fetcher import open_fetcher
 from processors.growing import GrowingFiles
 from processors.lineages import Lineages
 from processors.media.probing import open_prober
 from processors.media.studio import open_studio
-from processors.ports import Drive, ObjectStore, Prober, Studio
+from processors.ports import Drive, Fetcher, ObjectStore, Prober, Studio
 from processors.reconciling import Reconciler
 from processors.registry import Registry
 from processors.retention import Retention
@@ -257,6 +258,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
         open_database(settings) as database,
         open_probing(settings) as prober,
         open_studio(settings) as studio,
+        open_fetcher(settings) as fetcher,
         open_copying(settings) as copying,
     ):
         catalogue = Catalogue(database, log)
@@ -300,6 +302,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 services={
                     Prober: prober,
                     Studio: studio,
+                    Fetcher: fetcher,
                     Log: log,
                     Histories: log,
                     Subscriptions: catalogue,

@@ -25,12 +25,14 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 import orjson
 
-from processors.fetching.egress_exchange import USER
+from processors.fetching.capabilities import keep_those_about_files
+from processors.fetching.landlock import connect_only_to
 from processors.fetching.namespaces import enter_own_network
+from processors.fetching.registration import MAX_MESSAGE, USER, Report
+from processors.fetching.syscalls import forbid_ways_out
 
 REGISTER = 15.0
 """Seconds that registering may take: as long as the proxy takes to be started again, and some."""
@@ -43,29 +45,17 @@ class ConfinementError(Exception):
     """The network could not be given up: nothing may be fetched. Says why; worth another try."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the proxy did not do."""
-
-    what: str
-    """`refused`: nobody may go there. `failed`: there is no way just now."""
-    host: str
-    """As far as it was understood."""
-    reason: str
-    """For people."""
-
-
 class Confined:
     """What is left of the network."""
 
-    def __init__(self, registration: socket.socket, proxy: str, begun: bytes, *, isolated: bool) -> None:
+    def __init__(self, registration: socket.socket, proxy: str, begun: bytes, walls: tuple[str, ...]) -> None:
         self._registration, self._unread = registration, begun
         self._reports: list[Report] = []
         self._turn = threading.Lock()
         self.proxy = proxy
         """URL of the one way out, with a token: `http://download:…@127.0.0.1:41234`. For yt-dlp's `proxy`."""
-        self.isolated = isolated
-        """Whether this process has a network of its own."""
+        self.walls = walls
+        """What of it holds here: `namespace`, `capabilities`, `landlock`, `seccomp`. The audit hook always does."""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -92,16 +82,23 @@ class Confined:
                     self._reports.append(report)
             return list(self._reports)
 
+    def forget(self) -> None:
+        """Forget what it has not done so far: whatever is asked next is another matter."""
+        self.reports()
+        with self._turn:
+            self._reports.clear()
+
     def refusals(self) -> list[str]:
         """Why it refused something, each reason once: with any of these a download ends as `refused`."""
         return [report.reason for report in self.reports() if report.what == "refused"]
 
 
-def confine_network(registration_path: str, *, namespace: bool = True) -> Confined:
+def confine_network(registration_path: str, *, namespace: bool = True, landlock: bool = True) -> Confined:
     """Give up the network but for the egress proxy that takes registrations at `registration_path`.
 
-    Called once, before any thread is started and before anything hostile is touched. Raises
-    ConfinementError: then nothing may be fetched. `namespace`: False is for trying what holds without.
+    Called once, before any thread is started and before anything hostile is touched; it may come
+    after `processors.children.limits.confine`. Raises ConfinementError: then nothing may be fetched, and
+    this process must end. `namespace` and `landlock`: False is for trying what holds without.
     """
     registration = _connected(registration_path)
     try:
@@ -112,23 +109,33 @@ def confine_network(registration_path: str, *, namespace: bool = True) -> Confin
             listener.listen(128)
             port: int = listener.getsockname()[1]
             socket.send_fds(registration, [orjson.dumps({"token": token})], [listener.fileno()])
-        registration.settimeout(REGISTER)
-        answer = b""
-        while b"\n" not in answer:
-            data = registration.recv(4096)
-            if not data:
-                raise ConnectionError("it hung up")
-            answer += data
-        registration.setblocking(False)  # noqa: FBT003 - its name says it
+        answer = _answer(registration)
     except OSError as error:
         registration.close()
         raise ConfinementError(f"the egress proxy took no registration: {error.strerror or error}") from error
-    confined = Confined(
-        registration, f"http://{USER}:{token}@127.0.0.1:{port}", answer.partition(b"\n")[2], isolated=isolated
-    )
+    walls = {
+        "namespace": isolated,
+        "capabilities": keep_those_about_files(),
+        "landlock": landlock and connect_only_to(port),
+        "seccomp": forbid_ways_out(),
+    }
+    proxy = f"http://{USER}:{token}@127.0.0.1:{port}"
+    confined = Confined(registration, proxy, answer, tuple(name for name, stands in walls.items() if stands))
     os.environ.update(confined.environment)
     sys.addaudithook(_Hook(port))
     return confined
+
+
+def _answer(registration: socket.socket) -> bytes:
+    """Wait until the proxy is there; what it has said beyond that."""
+    answer = b""
+    while b"\n" not in answer:
+        data = registration.recv(MAX_MESSAGE)
+        if not data:
+            raise ConnectionError("it hung up")
+        answer += data
+    registration.setblocking(False)  # noqa: FBT003 - its name says it
+    return answer.partition(b"\n")[2]
 
 
 def _connected(path: str) -> socket.socket:

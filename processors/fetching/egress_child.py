@@ -28,6 +28,7 @@ import orjson
 from processors.fetching.egress_dialing import Dialer
 from processors.fetching.egress_exchange import Client, exchange
 from processors.fetching.parents import die_with
+from processors.fetching.registration import MAX_MESSAGE, Report
 from streams.inner_hosts import parsed
 
 MAX_CONNECTIONS = 128
@@ -37,9 +38,6 @@ MAX_CLIENTS = 64
 
 INTRODUCTION = 10.0
 """Seconds that a client gets to hand over its socket."""
-
-MAX_MESSAGE = 4096
-"""Bytes."""
 
 
 class Registrations:
@@ -70,7 +68,7 @@ class Registrations:
                     listener, token = await _introduction(registration)
             except (OSError, ValueError, TimeoutError):
                 return
-            client = Client(token, lambda what, host, reason: _tell(registration, what, host, reason))
+            client = Client(token, lambda report: _tell(registration, report))
             with listener:
                 accepting = asyncio.create_task(self._accept(listener, client, connections))
                 try:
@@ -154,10 +152,12 @@ async def _accepted(loop: asyncio.AbstractEventLoop, listener: socket.socket) ->
             await asyncio.sleep(0.1)  # too many open files, or it was gone before it was here
 
 
-def _tell(registration: socket.socket, what: str, host: str, reason: str) -> None:
+def _tell(registration: socket.socket, report: Report) -> None:
     """One line; dropped where nobody reads them."""
     with suppress(OSError):
-        registration.send(orjson.dumps({"what": what, "host": host, "reason": reason[:1000]}) + b"\n")
+        registration.send(
+            orjson.dumps({"what": report.what, "host": report.host, "reason": report.reason[:1000]}) + b"\n"
+        )
 
 
 def _started(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:

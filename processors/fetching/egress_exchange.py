@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import re
 import socket
-from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from processors.fetching.egress_dialing import Dialer, RefusedError, UnreachableError
 from processors.fetching.egress_heads import MAX_HEAD, BadHeadError, Request, read_request, read_response
 from processors.fetching.egress_relay import relay
+from processors.fetching.registration import Report, credentials
 
 HEAD = 15.0
 """Seconds that a client gets for the head of its request."""
@@ -27,8 +27,6 @@ LINGER = 1.0
 MAX_INTERIM = 10
 """Interim answers (1xx) before the real one."""
 
-USER = "download"
-
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -36,13 +34,12 @@ class Client:
 
     token: str
     """What it must show."""
-    tell: Callable[[str, str, str], None]
-    """Called with `refused` or `failed`, the host as far as it is known, and why; before the client is answered."""
+    tell: Callable[[Report], None]
+    """Called before the client is answered."""
 
-    def knows(self, credentials: bytes) -> bool:
+    def knows(self, shown: bytes) -> bool:
         """Whether somebody showed the token."""
-        wanted = b"Basic " + b64encode(f"{USER}:{self.token}".encode())
-        return hmac.compare_digest(credentials, wanted)
+        return hmac.compare_digest(shown, credentials(self.token))
 
 
 async def exchange(
@@ -60,7 +57,7 @@ async def exchange(
                 await _serve(connection, server, request, more, idle)
         except (RefusedError, UnreachableError, BadHeadError) as error:
             status = 403 if isinstance(error, RefusedError) else error.status
-            client.tell("refused" if status == 403 else "failed", host, str(error))
+            client.tell(Report("refused" if status == 403 else "failed", host, str(error)))
             await _turn_away(connection, status, str(error))
         except (OSError, EOFError, TimeoutError):
             pass  # one of the two has gone; the other one hears of it now

@@ -247,8 +247,8 @@ class _Downloading:
             async for answer in answers:
                 match answer:
                     case Extracted():
-                        self.page = answer
-                        yield self._extracted(answer)
+                        self.page = self._titled(answer)
+                        yield self._extracted(self.page)
                         reach("download.extracted")
                         if (skipped := await self._skipped(config)) is not None:
                             break
@@ -285,6 +285,12 @@ class _Downloading:
                     yield event
         else:
             raise _SetbackError(Setback("crashed", "the process that fetched it ended without a word"))
+
+    def _titled(self, page: Extracted) -> Extracted:
+        """A bare file is called by its name only; the list that named it may know more."""
+        requested = self.history[0].event.title if self.history else ""
+        bare = page.extractor == "Generic" and page.title == page.media_id.rpartition("-")[0]
+        return replace(page, title=requested) if bare and requested else page
 
     def _extracted(self, page: Extracted) -> DownloadExtracted:
         told = {one.name: getattr(page, one.name) for one in fields(Extracted)}
@@ -336,6 +342,7 @@ class _Downloading:
             size=await in_thread(os.path.getsize, finishing.video),
             parts=len(fetched.media),
             warnings=finishing.said(),
+            duration=finishing.finished.duration,
         )
         reach("download.merged")
         ready = await finishing.ready(studio)

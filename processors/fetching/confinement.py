@@ -100,19 +100,9 @@ def confine_network(registration_path: str, *, namespace: bool = True, landlock:
     after `processors.children.limits.confine`. Raises ConfinementError: then nothing may be fetched, and
     this process must end. `namespace` and `landlock`: False is for trying what holds without.
     """
-    registration = _connected(registration_path)
-    try:
-        isolated = namespace and enter_own_network()
-        token = secrets.token_urlsafe(24)
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(128)
-            port: int = listener.getsockname()[1]
-            socket.send_fds(registration, [orjson.dumps({"token": token})], [listener.fileno()])
-        answer = _answer(registration)
-    except OSError as error:
-        registration.close()
-        raise ConfinementError(f"the egress proxy took no registration: {error.strerror or error}") from error
+    isolated = namespace and enter_own_network()
+    token = secrets.token_urlsafe(24)
+    registration, port, begun = _registered(registration_path, token)
     walls = {
         "namespace": isolated,
         "capabilities": keep_those_about_files(),
@@ -120,39 +110,48 @@ def confine_network(registration_path: str, *, namespace: bool = True, landlock:
         "seccomp": forbid_ways_out(),
     }
     proxy = f"http://{USER}:{token}@127.0.0.1:{port}"
-    confined = Confined(registration, proxy, answer, tuple(name for name, stands in walls.items() if stands))
+    confined = Confined(registration, proxy, begun, tuple(name for name, stands in walls.items() if stands))
     os.environ.update(confined.environment)
     sys.addaudithook(_Hook(port))
     return confined
 
 
-def _answer(registration: socket.socket) -> bytes:
-    """Wait until the proxy is there; what it has said beyond that."""
-    answer = b""
-    while b"\n" not in answer:
-        data = registration.recv(MAX_MESSAGE)
-        if not data:
-            raise ConnectionError("it hung up")
-        answer += data
-    registration.setblocking(False)  # noqa: FBT003 - its name says it
-    return answer.partition(b"\n")[2]
+def _registered(path: str, token: str) -> tuple[socket.socket, int, bytes]:
+    """The connection to the proxy, the port that it serves for us, and what it has said by now.
 
-
-def _connected(path: str) -> socket.socket:
-    """A connection to where the proxy takes registrations. It may just be started again."""
+    It may just be started again: there are several tries.
+    """
     deadline = time.monotonic() + REGISTER
     while True:
         registration = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         registration.settimeout(REGISTER)
         try:
             registration.connect(path)
-            return registration
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+                listener.bind(("127.0.0.1", 0))
+                listener.listen(128)
+                port: int = listener.getsockname()[1]
+                socket.send_fds(registration, [orjson.dumps({"token": token})], [listener.fileno()])
+            begun = _begun(registration)
+            registration.setblocking(False)  # noqa: FBT003 - its name says it
+            return registration, port, begun
         except OSError as error:
             registration.close()
             if time.monotonic() > deadline:
                 told = error.strerror or str(error)
-                raise ConfinementError(f"the egress proxy cannot be reached: {told}") from error
+                raise ConfinementError(f"the egress proxy of downloads cannot be reached: {told}") from error
             time.sleep(0.05)
+
+
+def _begun(registration: socket.socket) -> bytes:
+    """Wait until the proxy serves us; what it has said beyond that."""
+    answer = b""
+    while b"\n" not in answer:
+        data = registration.recv(MAX_MESSAGE)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "it hung up")
+        answer += data
+    return answer.partition(b"\n")[2]
 
 
 class _Hook:

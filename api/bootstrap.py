@@ -18,11 +18,12 @@ from processors.diskspace import DiskReports, Disks
 from processors.download_door import DownloadDoor
 from processors.download_queue import DownloadQueue
 from processors.download_requests import Requests
+from processors.fetching.fetcher import open_fetcher
 from processors.growing import GrowingFiles
 from processors.lineages import Lineages
 from processors.media.probing import open_prober
 from processors.media.studio import open_studio
-from processors.ports import Drive, ObjectStore, Prober, Studio
+from processors.ports import Drive, Fetcher, ObjectStore, Prober, Studio
 from processors.reconciling import Reconciler
 from processors.registry import Registry
 from processors.retention import Retention
@@ -221,6 +222,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
         open_database(settings) as database,
         open_probing(settings) as prober,
         open_studio(settings) as studio,
+        open_fetcher(settings) as fetcher,
         open_copying(settings) as copying,
     ):
         catalogue = Catalogue(database, log)
@@ -264,6 +266,7 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
                 services={
                     Prober: prober,
                     Studio: studio,
+                    Fetcher: fetcher,
                     Log: log,
                     Histories: log,
                     Subscriptions: catalogue,

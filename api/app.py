@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from api import guards, middleware
+from api.download_standings import DOWNLOAD_STANDINGS, DownloadStandings
 from api.draining import DRAINING, Draining
 from api.drive_waiting import DRIVE, DriveWaiting
 from api.handlers.documentation import DESCRIBED, Described
@@ -19,6 +20,7 @@ from api.readiness import READINESS, Readiness
 from api.routes import add_routes
 from api.services import SERVICES, Services
 from api.standings import STANDINGS, Standings
+from api.subscription_standings import SUBSCRIPTION_STANDINGS, SubscriptionStandings
 
 
 def make_app(services: Services) -> web.Application:
@@ -43,6 +45,8 @@ def make_app(services: Services) -> web.Application:
     app[READER] = Reader()
     app[PERCENTAGES] = percentages = Percentages()
     app[STANDINGS] = standings = Standings(services.log, services.catalogue, previews=settings.previews)
+    app[DOWNLOAD_STANDINGS] = DownloadStandings(services.log, services.catalogue)
+    app[SUBSCRIPTION_STANDINGS] = SubscriptionStandings(services.log, services.catalogue)
     app[LOOKUPS] = Lookups(standings)
     app[LIVE] = Live(services.log, services.catalogue, percentages, previews=settings.previews)
     app.on_response_prepare.append(guards.add_headers(settings))

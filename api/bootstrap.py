@@ -18,6 +18,7 @@ from processors.diskspace import DiskReports, Disks
 from processors.download_door import DownloadDoor
 from processors.download_queue import DownloadQueue
 from processors.download_requests import Requests
+from processors.fetching.destinations import refusal_of
 from processors.fetching.fetcher import open_fetcher
 from processors.growing import GrowingFiles
 from processors.lineages import Lineages
@@ -32,6 +33,7 @@ from processors.storage.drive import open_drive
 from processors.storage.library_unfinished import unfinished
 from processors.storage.s3 import open_s3
 from processors.storage.stores import open_store
+from processors.subscription_requests import SubscriptionRequests
 from processors.subscription_restoring import SubscriptionRestorer
 from processors.uploads import UploadDoor
 from processors.watching.growth import GrowingOf, NoGrowth
@@ -73,9 +75,43 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
             settings=settings,
             log=log,
             door=UploadDoor(log, settings, prober),
-            downloads=DownloadDoor(log, settings, known=catalogue),
+            downloads=DownloadDoor(log, settings, known=catalogue, refused=refused(settings)),
+            subscriptions=SubscriptionRequests(log, settings, catalogue, refused=refused(settings)),
             catalogue=catalogue,
             history=partial(history, database),
+        )
+
+
+def refused(settings: Settings) -> Callable[[str], str | None]:
+    """Why a URL will never be fetched, as far as that can be told without asking anyone."""
+
+    def why(url: str) -> str | None:
+        fault = refusal_of(url, settings.inner_hosts)
+        return None if fault is None else f"{fault}."
+
+    return why
+
+
+@dataclass(frozen=True, slots=True)
+class Queueing:
+    """What the command line asks for downloads with, beside a worker or without one."""
+
+    log: Log
+    catalogue: Catalogue
+    downloads: DownloadDoor
+    subscriptions: SubscriptionRequests
+
+
+@asynccontextmanager
+async def open_queueing(settings: Settings) -> AsyncIterator[Queueing]:
+    """The way in for wishes about downloads. Raises StartError where no Redis is to be found."""
+    async with open_log(settings, redis_url(settings)) as log, open_database(settings) as database:
+        catalogue = Catalogue(database, log)
+        yield Queueing(
+            log,
+            catalogue,
+            DownloadDoor(log, settings, known=catalogue, refused=refused(settings)),
+            SubscriptionRequests(log, settings, catalogue, refused=refused(settings)),
         )
 
 

@@ -51,16 +51,24 @@ def check_origin(request: web.Request, allowed: Collection[str]) -> None:
 
     Programs send no Origin. Raises RejectedError (403).
     """
-    origin = request.headers.get("Origin")
-    if origin is None or "*" in allowed or origin.rstrip("/").lower() in {one.rstrip("/").lower() for one in allowed}:
+    origin = request.headers.get("Origin", "")
+    if "*" in allowed or origin.rstrip("/").lower() in {one.rstrip("/").lower() for one in allowed}:
         return
-    scheme, _, place = origin.lower().partition("://")
-    # What stands in front of us may speak TLS: only the places are compared.
-    if place and _place(place, scheme) == _place(request.headers.get("Host", "").lower(), scheme):
+    if not is_from_elsewhere(request):
         return
     raise RejectedError(
         403, f"Pages of {origin[:200]!r} may not open WebSockets here: add it to SPOOLHOUSE_WS_ORIGINS if they should."
     )
+
+
+def is_from_elsewhere(request: web.Request) -> bool:
+    """Whether a page of another origin sent this. Programs send no Origin."""
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return False
+    scheme, _, place = origin.lower().partition("://")
+    # What stands in front of us may speak TLS: only the places are compared.
+    return not place or _place(place, scheme) != _place(request.headers.get("Host", "").lower(), scheme)
 
 
 @web.middleware

@@ -3,7 +3,7 @@
 It begins with the first client: where the catalogue's table `media` has got to, the hub reads on, and
 remembers how whatever it comes by stands. A new client gets that on top of what the table says: together
 it is all that the hub has gone by, and what the hub comes by later is a change. Nothing is followed while
-no one listens.
+no one listens. What it tells of downloads is `api.live_downloads`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import structlog
 from aiohttp import WSCloseCode, web
 
 from api.listeners import Listener, Told
+from api.live_downloads import PREFIX, LiveDownloads, News, is_of_download
 from api.percentages import Percentages, Shown
 from api.services import Catalogue
 from projections.media_queries import media_in
@@ -97,6 +98,7 @@ class Live:
 
     def __init__(self, log: Log, catalogue: Catalogue, percentages: Percentages, *, previews: bool) -> None:
         self._log, self._catalogue, self._percentages, self._previews = log, catalogue, percentages, previews
+        self._downloads = LiveDownloads(log, catalogue, percentages)
         self._listeners: set[Listener] = set()
         self._of: dict[str, set[Listener]] = {}
         self._everyone: set[Listener] = set()
@@ -140,6 +142,8 @@ class Live:
     async def tell_state(self, listener: Listener) -> None:
         """Tell a new client how its videos stand: at once what is known, and the rest once it can be known."""
         pause, most = LOOK
+        # What the hub goes by before it follows is told by no message of its own: the state has to have it.
+        await self._followed(pause)
         while True:
             followed = self._following.is_set()
             states, whole = await self._state(listener)
@@ -157,11 +161,12 @@ class Live:
     # ---------------------------------------------------------------- how things stand
 
     async def _state(self, listener: Listener) -> tuple[list[Told], bool]:
-        """The state of a client's videos, what moved last at the end; and whether nothing can be missing."""
+        """The state of a client's downloads and videos, what moved last at the end; and whether nothing can be missing."""
         files: dict[str, _Known] = {}
-        whole = True
+        downloads, whole = self._downloads.known(listener), True
         try:
             whole = await self._caught_up()
+            downloads = await self._downloads.states(listener)
             of_client = await self._catalogue.media_of_client(listener.client_id, MAX_FILES, everyone=listener.everyone)
             files = {media.video: _Known.of(media) for media in of_client}
         except DependencyDownError:
@@ -171,17 +176,25 @@ class Live:
                 former = files.get(known.video)
                 files[known.video] = known if former is None else former.with_newer(known)
         newest = sorted(files.values(), key=_Known.moved)[-MAX_FILES:]
-        return [self._told(one, state) for one in newest for state in _in_order(one.tasks.values())], whole
+        states = [self._told(one, state) for one in newest for state in _in_order(one.tasks.values())]
+        return [*(one.told for one in downloads), *states], whole
 
     async def _caught_up(self) -> bool:
         if (floor := self._floor) is None:
             return True
-        places = await self._catalogue.media_positions()
+        places = await self._places()
         if places is None or any(place < pos for place, pos in zip(places, floor, strict=True)):
             return False
         if self._floor is floor:
             self._floor = None
         return True
+
+    async def _places(self) -> list[int] | None:
+        """Up to where both tables follow the log; None: one of them was not made yet. Raises DependencyDownError."""
+        media, downloads = await self._catalogue.media_positions(), await self._catalogue.download_positions()
+        return (
+            None if media is None or downloads is None else [min(both) for both in zip(media, downloads, strict=True)]
+        )
 
     # ---------------------------------------------------------------- the log
 
@@ -209,6 +222,7 @@ class Live:
         self._positions = self._floor = None
         self._following.clear()
         self._known.clear()
+        self._downloads.forget()
 
     async def _begin(self) -> list[int]:
         """Where to follow from: the log's end, and what the catalogue does not have yet is read silently.
@@ -218,7 +232,7 @@ class Live:
         self._breaks = self._log.reader.breaks
         heads = await self._log.heads()
         try:
-            places = await self._catalogue.media_positions() or [0] * len(heads)
+            places = await self._places() or [0] * len(heads)
         except DependencyDownError:
             places = []
         if len(places) != len(heads) or sum(heads) - sum(places) > MAX_GAP:
@@ -250,10 +264,14 @@ class Live:
                 continue
             entries = await self._log.read(partition, after=pos, count=COUNT)
             events = [event for entry in entries if (event := _event_in(entry)) is not None]
-            await self._learn({event.subject for event in events if event.ver > 1})
+            await self._learn({event.subject for event in events if event.ver > 1 and ":" not in event.subject})
+            await self._downloads.learn(event for event in events if event.subject.startswith(PREFIX))
             # Nothing is awaited from here on: what was told is behind us.
             for event in events:
-                self._apply(event)
+                if event.subject.startswith(PREFIX):
+                    self._tell(self._downloads.apply(event))
+                else:
+                    self._apply(event)
             if entries:
                 positions[partition] = entries[-1].pos
             self._trim()
@@ -312,7 +330,14 @@ class Live:
                 for listener in self._who(known):
                     listener.status(told)
 
+    def _tell(self, news: News | None) -> None:
+        """Tell of a download that changed."""
+        if news is not None and self._following.is_set():
+            for listener in self._who(news):
+                listener.status(news.told)
+
     def _trim(self) -> None:
+        self._downloads.trim()
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 
@@ -333,8 +358,16 @@ class Live:
         self._percentages.note(progress)
         if self._positions is not None:
             with suppress(LogUnavailableError):
-                await self._learn([progress.video])
-                self._move(progress)
+                if progress.video.startswith(PREFIX):
+                    await self._move_download(progress)
+                else:
+                    await self._learn([progress.video])
+                    self._move(progress)
+
+    async def _move_download(self, progress: Progress) -> None:
+        if (news := await self._downloads.moved(progress.video)) is not None:
+            for listener in list(self._who(news)):
+                listener.progress(news.key, news.message)
 
     def _move(self, progress: Progress) -> None:
         known = self._known.get(progress.video)
@@ -352,7 +385,7 @@ class Live:
 
     # ---------------------------------------------------------------- whom, and what
 
-    def _who(self, known: _Known) -> Iterable[Listener]:
+    def _who(self, known: _Known | News) -> Iterable[Listener]:
         yield from self._everyone
         if known.client_id is not None:
             yield from self._of.get(known.client_id, ())
@@ -386,8 +419,9 @@ def _in_order(states: Iterable[TaskState]) -> Sequence[TaskState]:
 
 
 def _event_in(entry: Entry) -> Recorded[Any] | None:
-    """What an entry says of work on a video; None for all else, which costs nothing."""
-    if entry.fields.get(b"type") not in _NAMES or b":" in entry.fields.get(b"subject", b":"):
+    """What an entry says of work on a video, or of a download; None for all else, which costs nothing."""
+    subject = entry.fields.get(b"subject", b":")
+    if not is_of_download(subject) and (entry.fields.get(b"type") not in _NAMES or b":" in subject):
         return None
     try:
         return recorded(entry.partition, entry.pos, entry.fields)

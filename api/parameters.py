@@ -63,6 +63,8 @@ class Choice(Parameter[C]):
 
     choices: Sequence[C]
     default: C
+    any_case: bool = False
+    """Capitals and small letters are the same."""
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -73,7 +75,7 @@ class Choice(Parameter[C]):
         """The word, or the default."""
         value = given or self.default
         for choice in self.choices:
-            if value == choice:
+            if value == choice or (self.any_case and value.lower() == choice.lower()):
                 return choice
         raise RejectedError(400, f"`{self.name}` must be one of {', '.join(self.choices)}, not {value!r}.")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from aiohttp import web
 
@@ -32,27 +35,35 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class Heard:
+    """What was last heard of a piece of work."""
+
     percent: float
     message: str
     at: float
     """By the clock, seconds since the epoch."""
+    details: Mapping[str, Any]
 
 
 class Percentages:
     """The newest percentage of each piece of work. One for an application."""
 
     def __init__(self) -> None:
-        self._heard: OrderedDict[tuple[str, str], _Heard] = OrderedDict()
+        self._heard: OrderedDict[tuple[str, str], Heard] = OrderedDict()
 
     def note(self, progress: Progress) -> None:
         """Remember how far a piece of work is."""
         key = (progress.video, progress.task)
         percent = round(min(100.0, max(0.0, float(progress.percent))), 1)
-        self._heard[key] = _Heard(percent, progress.message, time.time())
+        self._heard[key] = Heard(percent, progress.message, time.time(), progress.details or {})
         self._heard.move_to_end(key)
         if len(self._heard) > KEPT:
             self._heard.popitem(last=False)
+
+    def heard(self, video: str, task: str, since: datetime) -> Heard | None:
+        """What was heard of a piece of work since then, or a moment ago."""
+        found = self._heard.get((video, task))
+        return found if found is not None and found.at >= min(since.timestamp(), time.time() - RECENT) else None
 
     def shown(self, video: str, state: TaskState) -> Shown:
         """A task with what was heard of it since it came to stand so.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+import re
+from functools import partial
+
+from aiohttp import hdrs, web
 
 from api.handlers import (
     documentation,
     documents,
+    download_config,
+    downloads,
     drive,
     health,
     intake,
@@ -16,10 +21,35 @@ from api.handlers import (
     renditions,
     statuses,
     streaming,
+    subscriptions,
     uploads,
     videos,
 )
+from api.openapi.document import OTHER_WORDS
 from api.receiving import defer_continue
+
+DOWNLOADS = (
+    (hdrs.METH_GET, "/videos", downloads.every),
+    (hdrs.METH_POST, "/videos", downloads.add),
+    (hdrs.METH_GET, "/videos/{id}", downloads.one),
+    (hdrs.METH_PATCH, "/videos/{id}", downloads.change),
+    (hdrs.METH_DELETE, "/videos/{id}", downloads.remove),
+    (hdrs.METH_GET, "/config", download_config.read),
+    (hdrs.METH_PATCH, "/config", download_config.change),
+    (hdrs.METH_GET, "/subscriptions", subscriptions.every),
+    (hdrs.METH_POST, "/subscriptions", subscriptions.add),
+    (hdrs.METH_GET, "/subscriptions/{id}", subscriptions.one),
+    (hdrs.METH_PATCH, "/subscriptions/{id}", subscriptions.change),
+    (hdrs.METH_DELETE, "/subscriptions/{id}", subscriptions.remove),
+)
+"""Each of these is also there in the singular, and in any letter case."""
+
+
+def in_other_words(path: str) -> str:
+    """A path whose first word may be in the singular, and in any letter case: `/Video/3`."""
+    word, slash, rest = path.removeprefix("/").partition("/")
+    spelling = re.sub("s$", "s?", word)
+    return f"/{{{OTHER_WORDS}:(?i:{spelling})}}{slash}{rest}"
 
 
 def add_routes(app: web.Application) -> None:
@@ -54,6 +84,10 @@ def add_routes(app: web.Application) -> None:
     add.add_get("/api/videos/{id}/sprite", previews.sprite)
     add.add_get("/api/videos/{id}/sprite.jpg", previews.sprite)
     add.add_get("/api/videos/{id}/thumbnails.vtt", previews.thumbnails)
+    # Downloads
+    for method, path, handler in DOWNLOADS:
+        for words in (path, in_other_words(path)):
+            (add.add_get if method == hdrs.METH_GET else partial(add.add_route, method))(words, handler)
     # For those who operate it
     add.add_get("/healthz", health.healthz)
     add.add_get("/readyz", health.readyz)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from processors.download_door import DownloadDoor
+from processors.subscription_requests import SubscriptionRequests
 from projections.queries import Filters, Page, Sort, Totals, Video
 from streams.download_config import SavedConfig
 from streams.downloads import Download, DownloadStatus
@@ -18,6 +19,7 @@ from streams.events import VideoStored
 from streams.log import Log
 from streams.media import MediaOf
 from streams.settings import Settings
+from streams.subscriptions import Subscription
 
 
 class Stored(Protocol):
@@ -106,16 +108,28 @@ class Catalogue(Protocol):
     async def downloads(
         self, status: DownloadStatus | None = ..., *, after: int = ..., limit: int | None = ...
     ) -> Sequence[Download]:
-        """Downloads beyond number `after`, oldest first."""
+        """Downloads beyond a number, by number. What was deleted is left out, here and below."""
 
     async def download(self, number: int) -> Download | None:
-        """One download; None: there is none of that number (any more)."""
+        """One download."""
+
+    async def download_versions(self, numbers: Sequence[int]) -> dict[int, int]:
+        """The versions that are known of these, by number; of deleted ones, too."""
+
+    async def downloads_of_client(self, client_id: str, limit: int, *, everyone: bool = ...) -> Sequence[Download]:
+        """A client's downloads (or everyone's): those that changed last, the newest first."""
 
     async def download_positions(self) -> Sequence[int] | None:
-        """Up to where in each partition what is known of downloads follows the log; None: it was not made yet."""
+        """Up to where in each partition that follows the log; None: it was not made yet."""
 
     async def download_config(self) -> SavedConfig:
         """What a person changed of how downloads are made."""
+
+    async def subscription(self, number: int) -> Subscription | None:
+        """One subscription, also where it was ended."""
+
+    async def subscriptions(self) -> Sequence[Subscription]:
+        """All that were not ended, by number."""
 
 
 class History(Protocol):
@@ -133,6 +147,7 @@ class Services:
     log: Log
     door: Door
     downloads: DownloadDoor
+    subscriptions: SubscriptionRequests
     catalogue: Catalogue
     history: History
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 import structlog
 
 from processors.download_requests import SOURCE, Requests, Wanted
+from processors.fetching.destinations import refusal_of
 from processors.storage.disk import refusal
 from processors.storage.threads import in_thread
 from processors.uploads import check_client
@@ -47,9 +48,6 @@ TRIES = 10
 APPEND_WITHIN = 2.0
 """Seconds that a request waits for the log."""
 
-LONGEST_URL = 4096
-"""Characters."""
-
 MAX_PREFERENCES = 32 * 1024
 """Bytes of JSON."""
 
@@ -76,7 +74,7 @@ class DownloadDoor:
     ) -> None:
         """`known` tells of a list whether any entry of it is still open; without it, that is not asked."""
         self._log, self._settings, self._known = log, settings, known
-        self._refused = refused or refusal_of
+        self._refused = refused or refusals(settings)
         self._requests = Requests(log, settings)
         self._saved = SavedConfig()
 
@@ -97,7 +95,7 @@ class DownloadDoor:
         """
         url = url.strip()
         if fault := self._refused(url):
-            raise RejectedError(400, fault)
+            raise RejectedError(400, f"url: {fault}")
         check_client(client_id)
         given = checked(DownloadOptions, options or {}).model_dump(mode="json", exclude_none=True)
         folder = _directory(directory) if directory else (await self.config()).config.directory
@@ -246,20 +244,9 @@ class DownloadDoor:
             )
 
 
-def refusal_of(url: str) -> str | None:
-    """Why this is no URL that could be fetched; None: it may be one."""
-    if len(url) > LONGEST_URL:
-        return f"url: it has more than {LONGEST_URL} characters."
-    if not url.isprintable() or " " in url:
-        return "url: it holds blanks or control characters. Copy it from the address bar."
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        return f"url: it is none ({error})."
-    if parts.scheme not in {"http", "https"} or not host:
-        return "url: only http:// and https:// with a host are fetched."
-    return None
+def refusals(settings: Settings) -> Refusal:
+    """What can be told of a URL with these settings, without asking anyone."""
+    return partial(refusal_of, opened=settings.inner_hosts)
 
 
 def _directory(directory: str) -> str:

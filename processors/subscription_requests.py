@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from processors.download_door import Refusal, refusal_of
+from processors.download_door import Refusal, refusals
 from processors.storage.disk import refusal
 from processors.storage.subscription_files import SubscriptionFiles
 from processors.storage.threads import in_thread
@@ -113,7 +113,7 @@ class SubscriptionRequests:
         self, log: Log, settings: Settings, subscriptions: Subscriptions, *, refused: Refusal | None = None
     ) -> None:
         self._log, self._settings, self._subscriptions = log, settings, subscriptions
-        self._refused = refused or refusal_of
+        self._refused = refused or refusals(settings)
         self._files = SubscriptionFiles(settings.subscription_requests)
 
     async def create(self, wish: Mapping[str, Any], *, key: str | None = None) -> Subscription:
@@ -125,7 +125,7 @@ class SubscriptionRequests:
         asked = _checked(SubscriptionWish, wish)
         url = asked.url.strip()
         if fault := self._refused(url):
-            raise RejectedError(400, fault)
+            raise RejectedError(400, f"url: {fault}")
         interval = self._interval(asked.interval) or self._settings.subscription_interval
         key = key or str(uuid.uuid4())
         directory = await self._default_directory() if asked.directory is None else asked.directory

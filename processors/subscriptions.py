@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from processors.download_door import refusal_of
 from processors.download_requests import Requests, Wanted
+from processors.fetching.destinations import refusal_of
 from processors.ports import Fetcher, FetchFailure, Listed, ListEntry
 from processors.storage.subscription_files import SubscriptionFiles
 from processors.storage.threads import in_thread
@@ -122,7 +122,8 @@ async def _choose(subscription: Subscription, found: Listed, context: Context) -
         # What stands behind all that is known was there before; it moved up as something before it went.
         last = max((index for index, name in enumerate(named) if name in known), default=len(named))
         at_hand = {name for index, name in enumerate(named) if index < last} & at_hand
-    possible = [name for name in new if name in at_hand and refusal_of(named[name].url) is None]
+    opened = context.settings.inner_hosts
+    possible = [name for name in new if name in at_hand and refusal_of(named[name].url, opened) is None]
     matches = await matching(subscription.filter, [named[name].title for name in possible])
     wanted = [name for name, matched in zip(possible, matches, strict=True) if matched]
     if first and passed is None:

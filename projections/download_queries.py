@@ -39,6 +39,24 @@ class DownloadQueries:
         """One download; None: there is none of that number (any more)."""
         return next(iter(await self._asked(select(downloads).where(_HERE, downloads.c.number == number))), None)
 
+    async def download_versions(self, numbers: Sequence[int]) -> dict[int, int]:
+        """The versions that the table has of these, by number; of deleted ones, too."""
+        found: dict[int, int] = {}
+        async with self._database.reading() as conn:
+            for start in range(0, len(numbers), PAGE):
+                part = downloads.c.number.in_(numbers[start : start + PAGE])
+                query = select(downloads.c.number, downloads.c.ver).where(part)
+                found.update((number, ver) for number, ver in (await conn.execute(query)).all())
+        return found
+
+    async def downloads_of_client(self, client_id: str, limit: int, *, everyone: bool = False) -> Sequence[Download]:
+        """A client's downloads (or everyone's): those that changed last, the newest first."""
+        query = select(downloads).where(_HERE).order_by(downloads.c.changed.desc(), downloads.c.number.desc())
+        if not everyone:
+            query = query.where(downloads.c.client_id == client_id)
+        # MySQL takes `me` and `me ` for equal.
+        return [one for one in await self._asked(query.limit(limit)) if everyone or one.client_id == client_id]
+
     async def download_positions(self) -> Sequence[int] | None:
         """Up to where in each partition what is known of downloads follows the log; None: not made yet."""
         async with self._database.reading() as conn:
@@ -62,7 +80,8 @@ class DownloadQueries:
         found: dict[str, Fetched] = {}
         for start in range(0, len(wanted), PAGE):
             part = list(wanted)[start : start + PAGE]
-            query = select(downloads).where(downloads.c.archive_key.in_(part), downloads.c.phase == "stored")
+            there = (downloads.c.phase == "stored") & downloads.c.path.is_not(None)
+            query = select(downloads).where(downloads.c.archive_key.in_(part), there)
             for one in await self._asked(query.order_by(downloads.c.number)):
                 key = stored_key(one.archive_key)
                 # MySQL takes `a` and `a ` for equal.

@@ -72,6 +72,8 @@ downloads = tables.table(
     Index("ix_downloads_archive", "archive_key"),
     Index("ix_downloads_parent", "parent", "number"),
     Index("ix_downloads_video", "video"),
+    Index("ix_downloads_client", "client_id", "changed"),
+    Index("ix_downloads_changed", "changed"),
 )
 
 

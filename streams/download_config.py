@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,20 +10,29 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from streams.codec import Recorded
+from streams.download_checks import LANGUAGE, checked_cookies, checked_directory, checked_template
 from streams.errors import RejectedError
 from streams.events import DownloadConfigChanged
 from streams.settings import Settings
+
+__all__ = [
+    "MAX_CONCURRENCY",
+    "MAX_LIST",
+    "DownloadConfig",
+    "DownloadOptions",
+    "SavedConfig",
+    "checked",
+    "checked_directory",
+    "checked_template",
+    "configured",
+    "saved_config",
+]
 
 MAX_CONCURRENCY = 16
 MAX_LIST = 10_000
 """Entries of one list that may be taken at the most."""
 
-LONGEST_DIRECTORY = 512
-"""Characters."""
-
-Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*.-]{1,35}$")]
-TEMPLATE_FIELDS = ("title", "year", "id", "uploader", "date", "extractor", "playlist")
-"""What a naming template may name, each in braces."""
+Language = Annotated[str, StringConstraints(pattern=LANGUAGE)]
 
 
 class DownloadOptions(BaseModel):
@@ -86,9 +94,7 @@ class DownloadConfig(BaseModel):
     @field_validator("cookies")
     @classmethod
     def _real_cookies(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
-            raise ValueError("it is the name of a file in the folder for cookies, without any folder")
-        return value
+        return None if value is None else checked_cookies(value)
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """This, but for what was asked for one download."""
@@ -137,7 +143,11 @@ def configured(settings: Settings, changed: Mapping[str, Any]) -> DownloadConfig
         "wait_for_live": settings.download_wait_for_live,
     }
     known = {name: value for name, value in changed.items() if name in DownloadConfig.model_fields}
-    return DownloadConfig.model_validate(base | known)
+    try:
+        return DownloadConfig.model_validate(base | known)
+    except ValidationError as error:  # a change of another version: what it says wrong today is as the settings say
+        wrong = {str(one["loc"][0]) for one in error.errors() if one["loc"]}
+        return DownloadConfig.model_validate(base | {name: known[name] for name in known if name not in wrong})
 
 
 def checked(model: type[BaseModel], given: Mapping[str, Any]) -> BaseModel:
@@ -147,38 +157,3 @@ def checked(model: type[BaseModel], given: Mapping[str, Any]) -> BaseModel:
     except ValidationError as error:
         faults = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:10]]
         raise RejectedError(400, "; ".join(faults).replace("Value error, ", "")) from None
-
-
-def checked_directory(value: str) -> str:
-    """A folder below the media root as it is kept: `/`, `/work`, `/work/talks`.
-
-    Raises ValueError where it could leave the root or cannot be a folder.
-    """
-    if len(value) > LONGEST_DIRECTORY:
-        raise ValueError(f"a directory has at most {LONGEST_DIRECTORY} characters")
-    if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in value) or "\\" in value:
-        raise ValueError("a directory holds neither control characters nor backslashes")
-    parts = [part for part in value.split("/") if part]
-    for part in parts:
-        if part.startswith(".") or part != part.strip() or len(part.encode()) > 255:
-            raise ValueError(
-                f"{part[:50]!r} cannot be a folder here: no dots in front, no blanks around, 255 bytes at most"
-            )
-    return "/" + "/".join(parts)
-
-
-def checked_template(value: str) -> str:
-    """A naming template. Raises ValueError where it names what there is not, or could leave its folder."""
-    named = re.findall(r"\{([^{}]*)\}", value)
-    if re.sub(r"\{[^{}]*\}", "", value).strip("{}") != re.sub(r"\{[^{}]*\}", "", value):
-        raise ValueError("a brace in it has no partner")
-    if unknown := sorted({name for name in named if name not in TEMPLATE_FIELDS}):
-        raise ValueError(
-            f"there is no {{{unknown[0]}}}; there are {', '.join(f'{{{one}}}' for one in TEMPLATE_FIELDS)}"
-        )
-    if "id" not in named:
-        raise ValueError("it must name {id}: two videos of one title would want one name")
-    for part in value.split("/"):
-        if not part.strip() or part.startswith(".") or "\\" in part or any(ord(char) < 32 for char in part):
-            raise ValueError("a part of it is empty, begins with a dot, or holds a backslash or a control character")
-    return value

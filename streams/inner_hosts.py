@@ -59,6 +59,8 @@ def _parts(entry: str) -> tuple[str, int | None]:
         return entry, None  # a network
     if bracketed := re.fullmatch(r"\[([^\[\]]*)\](?::(.*))?", entry):
         host, port = bracketed[1], bracketed[2]
+        if ":" not in host:
+            raise ValueError("brackets hold an IPv6 address")
     elif entry.count(":") > 1:
         host, port = entry, None  # an IPv6 address by itself
     else:

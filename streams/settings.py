@@ -17,7 +17,9 @@ from urllib.parse import quote, urlsplit
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSettingError
 
+from streams.download_checks import checked_cookies, checked_language, checked_template
 from streams.errors import SettingsError
 from streams.events import Door
 from streams.inner_hosts import InnerHosts
@@ -236,7 +238,7 @@ class Settings(BaseSettings):
     or beside `media_root` where that is on another file system."""
     cookies_dir: Path | None = None
     """Where files with cookies for sites lie. Unset: `data/cookies`."""
-    download_format: str = "bv*+ba/b"
+    download_format: str = Field("bv*+ba/b", min_length=1, max_length=500)
     """A yt-dlp format selector."""
     download_max_height: int | None = Field(None, ge=16, le=8640)
     """Pixels: the quality ceiling."""
@@ -371,6 +373,25 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(value).expanduser().absolute()
+
+    @field_validator("download_template")
+    @classmethod
+    def _real_template(cls, value: str) -> str:
+        if not 1 <= len(value) <= 300:
+            raise ValueError("a naming template has 1 to 300 characters")
+        return checked_template(value)
+
+    @field_validator("download_cookies")
+    @classmethod
+    def _real_cookies(cls, value: str | None) -> str | None:
+        return None if value is None else checked_cookies(value)
+
+    @field_validator("download_subtitles")
+    @classmethod
+    def _real_languages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > 50:
+            raise ValueError("at most 50 languages of subtitles are fetched")
+        return tuple(checked_language(one) for one in value)
 
     @field_validator("download_allow")
     @classmethod
@@ -597,6 +618,10 @@ def load_settings(**overrides: Any) -> Settings:
     settings: Settings | None = None
     try:
         settings = Settings(**overrides)
+    except UnreadableSettingError as error:  # neither JSON nor anything else that the setting takes
+        named = re.search(r'field "(\w+)"', str(error))
+        where = _shown_name(named[1], present) if named else "a setting"
+        faults.append(f"{where}: it is no JSON like the documentation shows ({error.__cause__})")
     except ValidationError as error:
         for fault in error.errors():
             where = f"{_shown_name(str(fault['loc'][0]), present)}: " if fault["loc"] else ""

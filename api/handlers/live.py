@@ -38,24 +38,30 @@ _REASONS: dict[int, bytes] = {
 }
 
 
-ALL = Choice("all", "`1`: what happens to everyone's files.", ("0", "1"), "0")
+ALL = Choice("all", "`1`: what happens to everyone's files and downloads.", ("0", "1"), "0")
 
 
 @documented(
     "Media",
     {101: Answer("The connection is a WebSocket from here on.")},
     refuses=(400, 403, 426),
-    path={"client_id": "What was given with the uploads."},
+    path={"client_id": "What was given with the uploads, or with the downloads."},
     query=(ALL,),
     websocket=True,
 )
 async def watch(request: web.Request) -> web.StreamResponse:
-    """A WebSocket: first how the client's files stand, then each change.
+    """A WebSocket: first how the client's files and downloads stand, then each change.
 
-    Messages are JSON: `type` (`status` or `progress`), `file_id`, `filename`, `task` (`video-enhancement`,
+    Messages about files are JSON: `type` (`status` or `progress`), `file_id`, `filename`, `task` (`video-enhancement`,
     `metadata-extraction`, `previews`), `status` (`queued`, `processing`, `completed`, `failed`), `progress`
     (percent), `message`, `error` and `time`. A slow reader loses messages of type `progress`, never any of type
-    `status`. What a client says is overlooked, but `ping` is answered with `{"type": "pong"}`. Pages from
+    `status`.
+
+    Messages about downloads have the `type` `download` and the fields of the object that `GET /videos/{id}` shows,
+    with `kind` (`video`, `list`) in place of its `type`, and `deleted`: one for each change, and at most two a second
+    while `progress` moves. A client hears of those that were asked for with its `client_id`.
+
+    What a client says is overlooked, but `ping` is answered with `{"type": "pong"}`. Pages from
     elsewhere are refused (SPOOLHOUSE_WS_ORIGINS).
     """
     client_id = request.match_info["client_id"]

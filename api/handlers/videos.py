@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from api.formats import gigabytes, json_answer, json_bytes, local, megabytes
 from api.openapi.describing import Answer, documented
@@ -334,6 +334,8 @@ async def _stream(request: web.Request, videos: AsyncIterator[Video]) -> web.Str
     first = await anext(videos, None)
     response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
     await response.prepare(request)
+    if request.method == hdrs.METH_HEAD:
+        return response
     try:
         buffer, count, size = bytearray(b'{"success":true,"videos":['), 0, 0
         video = first

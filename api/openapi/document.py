@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_origin
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -30,6 +30,7 @@ TAGS = {
     "Uploads": "Videos in, and the lists of the upload service.",
     "Catalogue": "Every video that came in by any door, and all that happened to it.",
     "Media": "What is made of videos: how the work stands, what can be played, what is known.",
+    "Downloads": "Videos from URLs: a queue, a list, and how they are made.",
     "Operation": "For those who run it.",
     "Documentation": "This description, for people and for programs.",
     "Page": "The web page.",
@@ -54,6 +55,9 @@ REFUSALS = {
     507: ("DiskFull", "There is no room on the disk; nothing was kept."),
 }
 """Status → name among the components, and what it means."""
+
+OTHER_WORDS = "spelling"
+"""What a path begins with that is another's in other words: `/Video/3`. It has no description of its own."""
 
 ALWAYS = (403, 500)
 """What any route may answer."""
@@ -109,6 +113,8 @@ def described(router: web.UrlDispatcher) -> list[tuple[str, str, Operation]]:
     found = []
     for route in router.routes():
         if route.method in {hdrs.METH_HEAD, hdrs.METH_OPTIONS} or route.resource is None:
+            continue
+        if route.resource.canonical.startswith(f"/{{{OTHER_WORDS}}}"):
             continue
         operation, path = operation_of(route.handler), route.resource.canonical
         if operation is None:
@@ -286,7 +292,8 @@ def _mark_files(schema: dict[str, Any]) -> None:
 
 
 def _key(shape: Any) -> str:
-    return str(getattr(shape, "__name__", shape))
+    # `list[A]` and `list[B]` are both called `list`.
+    return str(shape if get_origin(shape) else getattr(shape, "__name__", shape))
 
 
 def _name(handler: Handler) -> str:

@@ -248,6 +248,10 @@ def test_every_setting_has_its_name(clean_env: Path, monkeypatch: pytest.MonkeyP
         text |= {"chunk_size": "4096", "drive_chunk_size": "524288", "media_memory": str(2**31)}
         text |= {"enhance": "always", "enhance_doors": "watch", "enhance_preset": "small", "hls_ladder": "240"}
         text |= {"presets": '{"mine": {}}', "previews": "false", "replicate_renditions": "false"}
+        text |= {"download_max_height": "720", "download_rate_limit": "4096", "download_memory": str(2**30)}
+        text |= {"download_template": "{uploader}/{id}", "download_extractor_args": '{"youtube": {"a": ["b"]}}'}
+        text |= {"download_proxy": "socks5://x:1", "download_allow": "nas.local", "download_subtitles": "en,de"}
+        text |= {"download_sleep": "1.5", "download_cookies": "cookies.txt"}
         monkeypatch.setenv(f"SPOOLHOUSE_{name.upper()}", text.get(name, "7"))
         if name.startswith("storage_"):
             monkeypatch.setenv("SPOOLHOUSE_STORAGE_DIR", "/x")
@@ -288,3 +292,43 @@ def test_where_copies_go_unless_told(clean_env: Path, monkeypatch: pytest.Monkey
     (clean_env / "credentials.json").write_text("{}")
     assert load_settings().drive_configured
     assert load_settings().drive_credentials_file == clean_env / "credentials.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("TEMPLATE", "{title}", "must name {id}"),
+        ("TEMPLATE", "../{id}", "begins with a dot"),
+        ("TEMPLATE", "{id}/{colour}", "there is no {colour}; there are {title}"),
+        ("TEMPLATE", "{id", "no partner"),
+        ("TEMPLATE", "{id}" * 100, "300 characters"),
+        ("COOKIES", "../cookies.txt", "name of a file in the folder for cookies"),
+        ("SUBTITLES", "en,no such language", "'no such language' is no language"),
+        ("CONCURRENCY", "17", "less than or equal to 16"),
+        ("CONCURRENCY", "0", "greater than or equal to 1"),
+        ("PLAYLIST_LIMIT", "0", "greater than or equal to 1"),
+        ("RATE_LIMIT", "1", "greater than or equal to 1024"),
+        ("MAX_HEIGHT", "7", "greater than or equal to 16"),
+        ("SLEEP", "-1", "greater than or equal to 0"),
+        ("EXTRACTOR_ARGS", "youtube:a=b", "EXTRACTOR_ARGS"),
+        ("FORMAT", "x" * 501, "at most 500"),
+    ],
+)
+def test_settings_of_downloads_are_checked(
+    clean_env: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    """What is wrong is said at start, by its name, not at the first download."""
+    monkeypatch.setenv(f"SPOOLHOUSE_DOWNLOAD_{name}", value)
+    with pytest.raises(SettingsError, match=told) as refused:
+        load_settings()
+    assert f"SPOOLHOUSE_DOWNLOAD_{name}" in str(refused.value)
+
+
+def test_downloads_lie_below_data_unless_told(clean_env: Path) -> None:
+    """And no other door sees them."""
+    settings = load_settings()
+    assert settings.downloads == clean_env / "data" / "media"
+    assert settings.home_of("download") == settings.downloads
+    assert settings.cookies == clean_env / "data" / "cookies"
+    with pytest.raises(SettingsError, match="the media root"):
+        load_settings(media_root=settings.watch_roots[0])

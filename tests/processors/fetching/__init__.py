@@ -1,0 +1,1 @@
+"""Downloads: where they may go, and what they bring."""

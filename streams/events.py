@@ -1019,6 +1019,8 @@ class DownloadMerged(Event):
     size: int
     parts: int
     warnings: tuple[str, ...] = ()
+    duration: float | None = None
+    """Seconds, as the file itself has it."""
 
     def step(self) -> str:
         """Once for each attempt."""

@@ -45,7 +45,7 @@ def test_what_plays_everywhere_comes_first() -> None:
     assert chosen(video(*offered), audio_only=True) == ["aac"]
     assert chosen(video(*offered), format="b") == ["progressive"]
     with pytest.raises(FailedError) as failed:
-        chosen(video(*offered), format="bv+wv+ba")
+        choosing.chosen({"requested_formats": offered[:3]})
     assert failed.value.kind == "format"
 
 

@@ -231,7 +231,7 @@ class _Downloading:
 
     def _titled(self, page: Extracted) -> Extracted:
         """A bare file is called by its name only; the list that named it may know more."""
-        requested = self.history[0].event.title if self.history else ""
+        requested = self.at.history[0].event.title if self.at.history else ""
         bare = page.extractor == "Generic" and page.title == page.media_id.rpartition("-")[0]
         return replace(page, title=requested) if bare and requested else page
 

@@ -1090,7 +1090,8 @@ class DownloadPostponed(Event):
     attempt: int
     kind: str
     """`retry`: it failed and may do better later. `scheduled`: it has not begun to be shown. `no_space`: the disk is
-    full. `interrupted`: whoever fetched it stopped; that costs no attempt."""
+    full. `interrupted`: whoever fetched it stopped. `outage`: the media root, or a process of ours, cannot be used.
+    Only `retry` costs an attempt."""
     reason: str
     until: datetime
 

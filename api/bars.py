@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -66,5 +67,7 @@ def bars() -> Iterator[Bars]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[words]}", markup=False, style="dim"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    # What is said meanwhile must not run into the bars; where it goes to a file or a pipe, it goes there.
+    on_screen = sys.stdout.isatty()
+    with Progress(*columns, console=console, transient=True, redirect_stdout=on_screen) as progress:
         yield Bars(console, progress)

@@ -108,7 +108,7 @@ class _Following:
             return
         name = download.title or download.url
         if download.is_open:
-            self.bars.show(download.number, name, words)
+            self.bars.show(download.number, name, words if download.status == "Pending" else download.message)
             return
         self.bars.end(download.number)
         if download.status == "Error":

@@ -29,18 +29,18 @@ from api.openapi.document import OTHER_WORDS
 from api.receiving import defer_continue
 
 DOWNLOADS = (
-    (hdrs.METH_GET, "/videos", downloads.every),
-    (hdrs.METH_POST, "/videos", downloads.add),
-    (hdrs.METH_GET, "/videos/{id}", downloads.one),
-    (hdrs.METH_PATCH, "/videos/{id}", downloads.change),
-    (hdrs.METH_DELETE, "/videos/{id}", downloads.remove),
-    (hdrs.METH_GET, "/config", download_config.read),
-    (hdrs.METH_PATCH, "/config", download_config.change),
-    (hdrs.METH_GET, "/subscriptions", subscriptions.every),
-    (hdrs.METH_POST, "/subscriptions", subscriptions.add),
-    (hdrs.METH_GET, "/subscriptions/{id}", subscriptions.one),
-    (hdrs.METH_PATCH, "/subscriptions/{id}", subscriptions.change),
-    (hdrs.METH_DELETE, "/subscriptions/{id}", subscriptions.remove),
+    (hdrs.METH_GET, "/videos", downloads.list_downloads),
+    (hdrs.METH_POST, "/videos", downloads.add_download),
+    (hdrs.METH_GET, "/videos/{id}", downloads.show_download),
+    (hdrs.METH_PATCH, "/videos/{id}", downloads.change_download),
+    (hdrs.METH_DELETE, "/videos/{id}", downloads.delete_download),
+    (hdrs.METH_GET, "/config", download_config.show_config),
+    (hdrs.METH_PATCH, "/config", download_config.change_config),
+    (hdrs.METH_GET, "/subscriptions", subscriptions.list_subscriptions),
+    (hdrs.METH_POST, "/subscriptions", subscriptions.subscribe),
+    (hdrs.METH_GET, "/subscriptions/{id}", subscriptions.show_subscription),
+    (hdrs.METH_PATCH, "/subscriptions/{id}", subscriptions.change_subscription),
+    (hdrs.METH_DELETE, "/subscriptions/{id}", subscriptions.end_subscription),
 )
 """Each of these is also there in the singular, and in any letter case."""
 

@@ -20,7 +20,7 @@ EXAMPLE = DownloadConfig().model_dump(mode="json") | {"preferences": {"columns":
 
 
 @documented(TAG, {200: Answer("What holds.", ShownConfig, example=EXAMPLE)}, refuses=(503,))
-async def read(request: web.Request) -> web.Response:
+async def show_config(request: web.Request) -> web.Response:
     """Show how downloads are made.
 
     What nobody changed here is as the settings say.
@@ -43,7 +43,7 @@ async def read(request: web.Request) -> web.Response:
         example={"max_height": 1080, "concurrency": 2},
     ),
 )
-async def change(request: web.Request) -> web.Response:
+async def change_config(request: web.Request) -> web.Response:
     """Change how downloads are made.
 
     The rest stays as it is. What is under way goes on as it began. `preferences` take the place of what was there, as

@@ -99,7 +99,7 @@ def number_in(request: web.Request, what: str = "download") -> int:
         example={"type": "video", "attributes": {"url": "https://example.org/watch/7GFmAdRW_98", "directory": ""}},
     ),
 )
-async def add(request: web.Request) -> web.Response:
+async def add_download(request: web.Request) -> web.Response:
     """Queue a URL for download.
 
     Downloads are fetched in the order in which they came. Where the log cannot be reached, nothing was taken (503).
@@ -124,7 +124,7 @@ async def add(request: web.Request) -> web.Response:
     refuses=(503,),
     query=(STATUS, AFTER, LIMIT),
 )
-async def every(request: web.Request) -> web.StreamResponse:
+async def list_downloads(request: web.Request) -> web.StreamResponse:
     """List downloads, oldest first.
 
     A bare array. `?after=<id>&limit=` shows the list page by page. The catalogue of everything is `/api/videos`.
@@ -141,7 +141,7 @@ async def every(request: web.Request) -> web.StreamResponse:
 
 
 @documented(TAG, {200: Answer("The download.", ShownDownload, example=EXAMPLE)}, refuses=(404, 503), path=ID)
-async def one(request: web.Request) -> web.Response:
+async def show_download(request: web.Request) -> web.Response:
     """Show one download."""
     return _answer(request, await request.app[DOWNLOAD_STANDINGS].of(number_in(request)))
 
@@ -157,7 +157,7 @@ async def one(request: web.Request) -> web.Response:
         example={"status": "refresh"},
     ),
 )
-async def change(request: web.Request) -> web.Response:
+async def change_download(request: web.Request) -> web.Response:
     """Queue a download again, or cancel it.
 
     `refresh` queues it again under its id, behind what waits with a lower one; what was fetched before is replaced.
@@ -189,11 +189,12 @@ async def change(request: web.Request) -> web.Response:
     path=ID,
     query=(KEEP_FILE,),
 )
-async def remove(request: web.Request) -> web.Response:
+async def delete_download(request: web.Request) -> web.Response:
     """Take a download off the list, with its file.
 
     What is under way is stopped. `?keep_file=1` leaves the file, and it stays in the catalogue. Answers once the
-    file is gone, with the download as it was.
+    file is gone, with the download as it was. Entries of a list are downloads of their own and stay: cancel the list
+    first to have no more of them.
     """
     number = number_in(request)
     keep = Parameters(request.query, (KEEP_FILE,))[KEEP_FILE] == "1"

@@ -40,7 +40,7 @@ async def index(request: web.Request) -> web.Response:
         304: Answer("Unchanged since the ETag in `If-None-Match`."),
     },
     refuses=(404,),
-    path={"name": "`page.css`, `page.js`, `icon.svg` or `index.html`."},
+    path={"name": "`page.css`, `page.js` and others of its parts, `icon.svg` or `index.html`."},
 )
 async def static(request: web.Request) -> web.Response:
     """What the page needs."""

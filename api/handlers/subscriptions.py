@@ -61,7 +61,7 @@ EXAMPLE: ShownSubscription = {
         example={"url": "https://example.org/channel", "interval": 3600},
     ),
 )
-async def add(request: web.Request) -> web.Response:
+async def subscribe(request: web.Request) -> web.Response:
     """Subscribe to a channel, playlist or feed.
 
     It is looked at every `interval` seconds, and what is new in it is fetched. Of what is there already only the
@@ -73,7 +73,7 @@ async def add(request: web.Request) -> web.Response:
 
 
 @documented(TAG, {200: Answer("The list.", list[ShownSubscription], example=[EXAMPLE])}, refuses=(503,))
-async def every(request: web.Request) -> web.Response:
+async def list_subscriptions(request: web.Request) -> web.Response:
     """List subscriptions, oldest first.
 
     A bare array.
@@ -83,7 +83,7 @@ async def every(request: web.Request) -> web.Response:
 
 
 @documented(TAG, {200: Answer("The subscription.", ShownSubscription, example=EXAMPLE)}, refuses=(404, 503), path=ID)
-async def one(request: web.Request) -> web.Response:
+async def show_subscription(request: web.Request) -> web.Response:
     """Show one subscription."""
     return _answer(await request.app[SUBSCRIPTION_STANDINGS].of(number_in(request, "subscription")))
 
@@ -99,7 +99,7 @@ async def one(request: web.Request) -> web.Response:
         example={"paused": True},
     ),
 )
-async def change(request: web.Request) -> web.Response:
+async def change_subscription(request: web.Request) -> web.Response:
     """Change a subscription: its interval, filter or directory, or whether it is paused.
 
     The other fields of the object may be sent along; they are overlooked.
@@ -110,7 +110,7 @@ async def change(request: web.Request) -> web.Response:
 
 
 @documented(TAG, {200: Answer("It has ended.", ShownSubscription)}, refuses=(404, 503), path=ID)
-async def remove(request: web.Request) -> web.Response:
+async def end_subscription(request: web.Request) -> web.Response:
     """End a subscription.
 
     What it fetched stays. Answers with the subscription as it was.

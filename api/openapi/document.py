@@ -22,8 +22,12 @@ Takes in video from anywhere, never loses it, and can say what happened to every
 Every error is JSON of one shape (`Refusal`), whatever went wrong. Every answer carries `X-Request-ID`: the
 caller's own where it sent one, else a new one; the log shows it too. Every `GET` answers `HEAD` as well, and every
 route answers the preflight requests of browsers (CORS). Sizes in MB and GB are 2^20 and 2^30 bytes, times are
-local to the server, ids are UUIDs. Query parameters that a route does not know are refused, not ignored, where it
-has parameters at all.
+local to the server, ids are UUIDs; those of downloads and subscriptions are whole numbers. Query parameters that a
+route does not know are refused, not ignored, where it has parameters at all.
+
+`/videos`, `/config` and `/subscriptions` are there in the singular, too (`/video/1`), and in any letter case. They
+speak of downloads only, in flat objects and bare arrays; a body may have its fields flat or under `attributes`.
+`/api/videos` is the catalogue of everything.
 """
 
 TAGS = {

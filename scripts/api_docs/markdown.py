@@ -72,7 +72,9 @@ def _operation(told: Mapping[str, Any], path: str, method: str, one: Mapping[str
         )
     for media, content in one.get("requestBody", {}).get("content", {}).items():
         yield f"Body, `{media}`: {one['requestBody']['description']}"
-        yield _fields(_resolved(told, content["schema"]))
+        # Of several forms the first is the plain one; the description says what the others are.
+        schema = content["schema"]
+        yield _fields(_resolved(told, schema["anyOf"][0] if "anyOf" in schema else schema))
     yield f"```\n{_curl(told, path, method, one)}\n```"
     yield _table(
         ("status", "answer", "what it means"),
@@ -140,7 +142,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 def _contents(told: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[str]:
     for media, content in _resolved(told, answer).get("content", {}).items():
-        yield _kind(content["schema"]) if "schema" in content and "$ref" in content["schema"] else f"`{media}`"
+        schema = content.get("schema", {})
+        yield _kind(schema) if "$ref" in schema or "$ref" in schema.get("items", {}) else f"`{media}`"
 
 
 def _statuses(found: Iterable[tuple[str, str, Mapping[str, Any]]]) -> dict[str, str]:

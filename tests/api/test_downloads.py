@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streams.download_config import LONGEST_DIRECTORY
+from streams.download_checks import LONGEST_DIRECTORY
 from streams.entries import new_event
 from streams.events import (
     DownloadFailed,

@@ -149,9 +149,9 @@ def test_the_contract(site: Site, tmp_path: Path) -> None:
         # Live: in this order, and what ended is told by the same object.
         until(lambda: told and told[-1]["status"] == "Downloaded", why="word of the end")
         statuses = [one["status"] for one in told if one["type"] == "download"]
-        assert [one for one, before in zip(statuses, ["", *statuses], strict=False) if one != before] == [
-            "Pending", "Processing", "Downloaded",
-        ]  # fmt: skip
+        steps = [one for one, before in zip(statuses, ["", *statuses], strict=False) if one != before]
+        assert steps[-2:] == ["Processing", "Downloaded"]
+        assert steps[:-2] in ([], ["Pending"]), steps  # the state that it was told first may be a later one
         assert {one["id"] for one in told if one["type"] == "download"} == {1}
 
         # Other spellings.

@@ -87,7 +87,7 @@ def refused(settings: Settings) -> Callable[[str], str | None]:
 
     def why(url: str) -> str | None:
         fault = refusal_of(url, settings.inner_hosts)
-        return None if fault is None else f"url: {fault}."
+        return None if fault is None else f"{fault}."
 
     return why
 

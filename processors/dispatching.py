@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from pydantic import ValidationError
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from processors.download_requests import SOURCE
 from processors.storage.disk import MIB, Marks, space
 from processors.storage.threads import in_thread
-from processors.turns import LONGEST_CHAIN, Turns, host_of
+from processors.turns import GRACE, LONGEST_CHAIN, Turns, host_of
 from streams.background import stop_if_cancelled
 from streams.codec import recorded
 from streams.crashpoints import reach
@@ -42,6 +43,9 @@ PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds between two beginnings, while something is down."""
 
 CANCELLED_AT_ONCE = 500
+
+RECENT = 1000
+"""Entries before where the table stands that are looked through for numbers."""
 
 _log = structlog.get_logger(__name__)
 
@@ -95,7 +99,24 @@ class Dispatcher:
         for one in downloads:
             await self._put(fresh, one)
         fresh.keep_to(self.turns)
+        await self._expect_recent(fresh)
         self.turns = fresh
+
+    async def _expect_recent(self, turns: Turns) -> None:
+        """Numbers that were handed out just before we came: the request of one may be on its way."""
+        since = datetime.now(UTC) - timedelta(seconds=GRACE)
+        after = max(0, self._positions[self._registry] - RECENT)
+        recent: dict[int, datetime] = {}
+        for entry in await self._log.read(self._registry, after=after, count=RECENT):
+            if entry.fields.get(b"type") == DownloadNumbered.__name__.encode():
+                with suppress(UndecodableError):
+                    told = recorded(entry.partition, entry.pos, entry.fields)
+                    if told.time > since:
+                        recent[told.ver] = told.time
+        versions = await self._log.versions([download_subject(number) for number in recent])
+        for (number, at), version in zip(recent.items(), versions, strict=True):
+            if not version:
+                turns.handed_out(number, at)
 
     async def _follow(self) -> None:
         """Act on what happens, until the log breaks off."""

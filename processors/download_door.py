@@ -210,11 +210,12 @@ class DownloadDoor:
                 return download
             new = new_event(subject, event, source=SOURCE, expected=download.ver)
             try:
-                await self._log.append(new, timeout=APPEND_WITHIN)
+                placed = await self._log.append(new, timeout=APPEND_WITHIN)
             except ConflictError:
                 continue
             await self._keep(number)
-            after = fold(await self._log.history(subject))
+            # As it stands by what was decided, whatever came of that by now.
+            after = fold(one for one in await self._log.history(subject) if one.ver <= placed.ver)
             assert after is not None  # it was there before
             return after
         raise LogUnavailableError(f"Download {number} changes too fast to decide anything: try again in a moment.")

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from processors.ports import Advanced, Extracted, Fetched, FetchedFile, FinishedFile, FinishJob, MediaFailure, Studio
-from processors.storage.library import POSTER, SUBTITLES, Event, Ready
+from processors.storage.library import Event, Ready
 from processors.storage.library_names import language_of, named
 from processors.storage.library_nfo import Film, nfo
+from processors.storage.library_places import POSTER, SUBTITLES
 from processors.storage.names import printable
 from processors.storage.threads import in_thread
 from streams.download_config import DownloadConfig

@@ -21,6 +21,7 @@ from streams.codec import Recorded
 from streams.crashpoints import reach
 from streams.errors import RejectedError
 from streams.events import Event, FileSettled, PreviewsFailed, PreviewsMade, VideoStored
+from streams.media_changes import is_sound
 from streams.paths import OsPath
 from streams.processing import Context, First, processor
 from streams.queries import Histories
@@ -40,7 +41,7 @@ SIDE_BY_SIDE = 1
 async def previews(recorded: Recorded[Any], context: Context) -> AsyncIterator[Event | First]:
     """Make the pictures of each revision once."""
     stored: VideoStored | FileSettled = recorded.event
-    if isinstance(stored, VideoStored) and stored.door == "rendition":
+    if is_sound(stored) or (isinstance(stored, VideoStored) and stored.door == "rendition"):
         return
     facts = fold(await context.service(Histories).history(recorded.subject))  # type: ignore[type-abstract]
     if facts.path is None or facts.state != "present" or stored.revision < facts.revision:

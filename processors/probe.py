@@ -16,7 +16,7 @@ from streams.crashpoints import reach
 from streams.errors import DependencyDownError
 from streams.events import Event, FileSettled, VideoProbed, VideoProbeFailed, VideoStored
 from streams.media import metadata_document
-from streams.media_changes import name_in
+from streams.media_changes import is_sound, name_in
 from streams.paths import OsPath
 from streams.processing import Context, First, processor
 
@@ -25,6 +25,8 @@ from streams.processing import Context, First, processor
 async def probe(recorded: Recorded[Any], context: Context) -> AsyncIterator[Event | First]:
     """Probe the file once for each revision. A bad one is a fact about it, not a failure of ours."""
     stored: VideoStored | FileSettled = recorded.event
+    if is_sound(stored):
+        return
     path = stored.path if isinstance(stored, VideoStored) else OsPath(os.path.join(stored.root, stored.relative))
     found = await context.service(Prober).probe(path)  # type: ignore[type-abstract]
     if isinstance(found, Probed):

@@ -171,7 +171,10 @@ class Turns:
 
     def _due(self, download: Download, host: str, now: datetime, *, visited_now: bool) -> datetime | None:
         """When it may be started; None: now."""
-        due = [until for until in (download.until, self._aside.get(download.number)) if until is not None]
+        due = [self._aside.get(download.number, now)]
+        # What was interrupted is due at once, and before all others, whatever another machine's clock says.
+        if download.until is not None and download.until > download.changed:
+            due.append(download.until)
         if self.config.sleep:
             last = now if visited_now else self._visited.get(host, self._began)
             due.append(last + timedelta(seconds=self.config.sleep))

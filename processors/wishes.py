@@ -11,6 +11,7 @@ from processors.storage.names import safe_name
 from streams.codec import Recorded
 from streams.events import EnhancementRequested, FileSettled, RenditionKind, RenditionStored, VideoStored
 from streams.identity import rendition_id
+from streams.media_changes import is_sound
 from streams.presets import Preset, digest_of
 from streams.settings import Settings
 
@@ -56,6 +57,8 @@ def wish_of(event: VideoStored | FileSettled | EnhancementRequested, settings: S
             return None
         case VideoStored(enhance=True):
             return Wish(settings.enhance_preset, settings.hls)
+    if is_sound(event):
+        return None
     door = event.door if isinstance(event, VideoStored) else "watch"
     if settings.enhance == "off" or door not in settings.enhance_doors:
         return None

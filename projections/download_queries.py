@@ -80,7 +80,8 @@ class DownloadQueries:
         found: dict[str, Fetched] = {}
         for start in range(0, len(wanted), PAGE):
             part = list(wanted)[start : start + PAGE]
-            query = select(downloads).where(downloads.c.archive_key.in_(part), downloads.c.phase == "stored")
+            there = (downloads.c.phase == "stored") & downloads.c.path.is_not(None)
+            query = select(downloads).where(downloads.c.archive_key.in_(part), there)
             for one in await self._asked(query.order_by(downloads.c.number)):
                 key = stored_key(one.archive_key)
                 # MySQL takes `a` and `a ` for equal.

@@ -143,7 +143,11 @@ def configured(settings: Settings, changed: Mapping[str, Any]) -> DownloadConfig
         "wait_for_live": settings.download_wait_for_live,
     }
     known = {name: value for name, value in changed.items() if name in DownloadConfig.model_fields}
-    return DownloadConfig.model_validate(base | known)
+    try:
+        return DownloadConfig.model_validate(base | known)
+    except ValidationError as error:  # a change of another version: what it says wrong today is as the settings say
+        wrong = {str(one["loc"][0]) for one in error.errors() if one["loc"]}
+        return DownloadConfig.model_validate(base | {name: known[name] for name in known if name not in wrong})
 
 
 def checked(model: type[BaseModel], given: Mapping[str, Any]) -> BaseModel:

@@ -255,7 +255,8 @@ def _progress(event: Any) -> dict[str, Any] | None:
         case DownloadPartFinished():
             return {"message": f"Downloading: {event.part} is there"[:MAX_MESSAGE]}
         case DownloadMerged():
-            return {"phase": "merged", "message": "Being put into its place", "size": event.size}
+            known = {} if event.duration is None else {"duration": event.duration}
+            return {"phase": "merged", "message": "Being put into its place", "size": event.size, **known}
         case DownloadStored():
             return _stored(event)
     return None

@@ -1019,6 +1019,8 @@ class DownloadMerged(Event):
     size: int
     parts: int
     warnings: tuple[str, ...] = ()
+    duration: float | None = None
+    """Seconds, as the file itself has it."""
 
     def step(self) -> str:
         """Once for each attempt."""
@@ -1088,7 +1090,8 @@ class DownloadPostponed(Event):
     attempt: int
     kind: str
     """`retry`: it failed and may do better later. `scheduled`: it has not begun to be shown. `no_space`: the disk is
-    full. `interrupted`: whoever fetched it stopped; that costs no attempt."""
+    full. `interrupted`: whoever fetched it stopped. `outage`: the media root, or a process of ours, cannot be used.
+    Only `retry` costs an attempt."""
     reason: str
     until: datetime
 

@@ -88,7 +88,14 @@ def name_in(event: Event) -> str | None:
     return None
 
 
+def is_sound(event: Event) -> bool:
+    """Whether it brings sound alone (a download of just that): there is no picture to work on."""
+    return isinstance(event, VideoStored) and event.door == "download" and event.mime.startswith("audio/")
+
+
 def _begun(event: Event, *, previews: bool) -> tuple[Change, ...]:
+    if is_sound(event):
+        return ()
     begun = [Change("metadata-extraction", "queued", "waits to be read")]
     if isinstance(event, VideoStored) and event.enhance:
         begun.insert(0, Change("video-enhancement", "queued", "waits to be enhanced"))

@@ -16,7 +16,9 @@ _TYPES = {
     "index.html": "text/html",
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "downloads.js": "text/javascript",
     "player.js": "text/javascript",
+    "words.js": "text/javascript",
     "work.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_origin
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -292,7 +292,8 @@ def _mark_files(schema: dict[str, Any]) -> None:
 
 
 def _key(shape: Any) -> str:
-    return str(getattr(shape, "__name__", shape))
+    # `list[A]` and `list[B]` are both called `list`.
+    return str(shape if get_origin(shape) else getattr(shape, "__name__", shape))
 
 
 def _name(handler: Handler) -> str:

@@ -1,36 +1,16 @@
 // The page: what came in, what happened to it, and a way to add more. Everything that comes from
 // outside is put in as text (textContent), never as HTML.
 
+import { begin, heard, showDownloads } from "./downloads.js";
 import { posterCell, showPlayer } from "./player.js";
+import { bytes, length, make } from "./words.js";
 import { listen, showWork } from "./work.js";
 
 const PAGE = 50;
 const REFRESH = 3000;
 
 const $ = (id) => document.getElementById(id);
-const make = (tag, text = "", className = "") => {
-  const node = document.createElement(tag);
-  node.textContent = text;
-  if (className) node.className = className;
-  return node;
-};
-
-// ---------------------------------------------------------------- words for numbers
-
-const bytes = (n) => {
-  if (n == null) return "";
-  const units = ["bytes", "KB", "MB", "GB", "TB"];
-  let unit = 0;
-  while (n >= 1024 && unit < units.length - 1) { n /= 1024; unit += 1; }
-  return `${unit ? n.toFixed(n < 10 ? 2 : 1) : n} ${units[unit]}`;
-};
-
-const length = (seconds) => {
-  if (seconds == null) return "";
-  const s = Math.round(seconds);
-  const parts = [Math.floor(s / 3600), Math.floor(s / 60) % 60, s % 60].map((n) => String(n).padStart(2, "0"));
-  return (parts[0] === "00" ? parts.slice(1) : parts).join(":");
-};
+// ---------------------------------------------------------------- words for what is known
 
 const picture = (video) => {
   if (!video.width) return video.damaged || video.probe_error ? "unreadable" : "";
@@ -337,5 +317,6 @@ async function follow() {
 }
 addEventListener("hashchange", showLinked);
 showLinked();
-listen(refreshVideos);
+showDownloads(refreshVideos);
+listen(refreshVideos, { download: heard, opened: begin });
 follow();

@@ -1,11 +1,6 @@
 // Pictures of a video, and the video itself where a rendition of it plays in browsers.
 
-const make = (tag, text = "", className = "") => {
-  const node = document.createElement(tag);
-  node.textContent = text;
-  if (className) node.className = className;
-  return node;
-};
+import { make } from "./words.js";
 
 const url = (video, what) => `/api/videos/${encodeURIComponent(video.id)}/${what}`;
 

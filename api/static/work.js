@@ -32,19 +32,24 @@ function gathered(changed, after = 300) {
   return () => { timer ||= setTimeout(() => { timer = 0; changed(); }, after); };
 }
 
-// `changed` is called when something came to an end: the list then has more to show.
-export function listen(changed) {
-  follow(gathered(changed), 0);
+// `changed` is called when something came to an end: the list then has more to show. `downloads` hears of
+// downloads (`download`), and of each connection (`opened`), after which their state is told anew.
+export function listen(changed, downloads) {
+  follow(gathered(changed), downloads, 0);
 }
 
-function follow(changed, tries) {
+function follow(changed, downloads, tries) {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const socket = new WebSocket(`${scheme}://${location.host}/ws/page-${crypto.getRandomValues(new Uint32Array(2)).join("-")}?all=1`);
-  socket.addEventListener("open", () => { tries = 0; going.clear(); });
+  socket.addEventListener("open", () => { tries = 0; going.clear(); downloads.opened(); });
   socket.addEventListener("message", (message) => {
-    try { take(JSON.parse(message.data), changed); } catch { /* not one of ours */ }
+    try {
+      const told = JSON.parse(message.data);
+      if (told.type === "download") downloads.download(told);
+      else take(told, changed);
+    } catch { /* not one of ours */ }
   });
   socket.addEventListener("close", () => {
-    setTimeout(() => follow(changed, tries + 1), AGAIN[Math.min(tries, AGAIN.length - 1)]);
+    setTimeout(() => follow(changed, downloads, tries + 1), AGAIN[Math.min(tries, AGAIN.length - 1)]);
   });
 }

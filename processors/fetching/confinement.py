@@ -24,7 +24,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 
 import orjson
 
@@ -36,6 +35,9 @@ from processors.fetching.syscalls import forbid_ways_out
 
 REGISTER = 15.0
 """Seconds that registering may take: as long as the proxy takes to be started again, and some."""
+
+WALLS = ("namespace", "capabilities", "landlock", "seccomp")
+"""In the order in which they are put up."""
 
 MAX_REPORTS = 1000
 """Reports that are kept until somebody asks."""
@@ -52,10 +54,11 @@ class Confined:
         self._registration, self._unread = registration, begun
         self._reports: list[Report] = []
         self._turn = threading.Lock()
+        self._gone = False
         self.proxy = proxy
         """URL of the one way out, with a token: `http://download:…@127.0.0.1:41234`. For yt-dlp's `proxy`."""
         self.walls = walls
-        """What of it holds here: `namespace`, `capabilities`, `landlock`, `seccomp`. The audit hook always does."""
+        """Those of WALLS that stand here. The audit hook always does."""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -72,15 +75,29 @@ class Confined:
         What it refuses is here by the time that the client hears of it.
         """
         with self._turn:
-            with suppress(BlockingIOError):
-                while data := self._registration.recv(65536):
-                    self._unread += data
+            self._read()
             *lines, self._unread = self._unread.split(b"\n")
             for line in lines:
                 report = Report(**orjson.loads(line))
                 if report not in self._reports and len(self._reports) < MAX_REPORTS:
                     self._reports.append(report)
             return list(self._reports)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the proxy has died. Another one takes the next who register; this process has no way out any more."""
+        self.reports()
+        return self._gone
+
+    def _read(self) -> None:
+        try:
+            while data := self._registration.recv(65536):
+                self._unread += data
+            self._gone = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._gone = True
 
     def forget(self) -> None:
         """Forget what it has not done so far: whatever is asked next is another matter."""
@@ -100,59 +117,63 @@ def confine_network(registration_path: str, *, namespace: bool = True, landlock:
     after `processors.children.limits.confine`. Raises ConfinementError: then nothing may be fetched, and
     this process must end. `namespace` and `landlock`: False is for trying what holds without.
     """
-    registration = _connected(registration_path)
-    try:
-        isolated = namespace and enter_own_network()
-        token = secrets.token_urlsafe(24)
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(128)
-            port: int = listener.getsockname()[1]
-            socket.send_fds(registration, [orjson.dumps({"token": token})], [listener.fileno()])
-        answer = _answer(registration)
-    except OSError as error:
-        registration.close()
-        raise ConfinementError(f"the egress proxy took no registration: {error.strerror or error}") from error
-    walls = {
-        "namespace": isolated,
-        "capabilities": keep_those_about_files(),
-        "landlock": landlock and connect_only_to(port),
-        "seccomp": forbid_ways_out(),
-    }
+    isolated = namespace and enter_own_network()
+    token = secrets.token_urlsafe(24)
+    registration, port, begun = _registered(registration_path, token)
+    stand = (isolated, keep_those_about_files(), landlock and connect_only_to(port), forbid_ways_out())
     proxy = f"http://{USER}:{token}@127.0.0.1:{port}"
-    confined = Confined(registration, proxy, answer, tuple(name for name, stands in walls.items() if stands))
+    confined = Confined(registration, proxy, begun, tuple(name for name, one in zip(WALLS, stand, strict=True) if one))
     os.environ.update(confined.environment)
     sys.addaudithook(_Hook(port))
     return confined
 
 
-def _answer(registration: socket.socket) -> bytes:
-    """Wait until the proxy is there; what it has said beyond that."""
-    answer = b""
-    while b"\n" not in answer:
-        data = registration.recv(MAX_MESSAGE)
-        if not data:
-            raise ConnectionError("it hung up")
-        answer += data
-    registration.setblocking(False)  # noqa: FBT003 - its name says it
-    return answer.partition(b"\n")[2]
+def walls_here() -> tuple[str, ...]:
+    """Which of the walls this machine permits: tried out in a fork, which then ends. While there is one thread."""
+    trial = os.fork()
+    if trial == 0:
+        stand = (enter_own_network(), keep_those_about_files(), connect_only_to(1), forbid_ways_out())
+        os._exit(sum(1 << number for number, one in enumerate(stand) if one))
+    _, status = os.waitpid(trial, 0)
+    return tuple(name for number, name in enumerate(WALLS) if os.waitstatus_to_exitcode(status) >> number & 1)
 
 
-def _connected(path: str) -> socket.socket:
-    """A connection to where the proxy takes registrations. It may just be started again."""
+def _registered(path: str, token: str) -> tuple[socket.socket, int, bytes]:
+    """The connection to the proxy, the port that it serves for us, and what it has said by now.
+
+    It may just be started again: there are several tries.
+    """
     deadline = time.monotonic() + REGISTER
     while True:
         registration = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         registration.settimeout(REGISTER)
         try:
             registration.connect(path)
-            return registration
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+                listener.bind(("127.0.0.1", 0))
+                listener.listen(128)
+                port: int = listener.getsockname()[1]
+                socket.send_fds(registration, [orjson.dumps({"token": token})], [listener.fileno()])
+            begun = _begun(registration)
+            registration.setblocking(False)  # noqa: FBT003 - its name says it
+            return registration, port, begun
         except OSError as error:
             registration.close()
             if time.monotonic() > deadline:
                 told = error.strerror or str(error)
-                raise ConfinementError(f"the egress proxy cannot be reached: {told}") from error
+                raise ConfinementError(f"the egress proxy of downloads cannot be reached: {told}") from error
             time.sleep(0.05)
+
+
+def _begun(registration: socket.socket) -> bytes:
+    """Wait until the proxy serves us; what it has said beyond that."""
+    answer = b""
+    while b"\n" not in answer:
+        data = registration.recv(MAX_MESSAGE)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "it hung up")
+        answer += data
+    return answer.partition(b"\n")[2]
 
 
 class _Hook:

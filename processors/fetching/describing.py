@@ -16,8 +16,8 @@ LONGEST_TITLE = 500
 LONGEST_DESCRIPTION = 10_000
 MAX_CHAPTERS = 500
 MAX_THUMBNAILS = 10
-_NO_SITE = frozenset(["Generic", "HTML5MediaEmbed"])
-"""Extractors for whatever page: their ids are those of the page only."""
+NO_SITE = "Generic"
+"""The extractor of pages that no other knows."""
 
 MAX_BYTES = 48 * 1024
 """Of all of it as JSON: an event holds 64 KiB."""
@@ -54,13 +54,14 @@ def extracted(info: dict[str, Any], parts: list[tuple[str, dict[str, Any]]], *, 
 
 def extractor_of(info: dict[str, Any]) -> str:
     """yt-dlp's key of the site."""
-    return line(info.get("extractor_key") or info.get("ie_key") or info.get("extractor"), 100) or "Unknown"
+    key = line(info.get("extractor_key") or info.get("ie_key") or info.get("extractor"), 100) or "Unknown"
+    return NO_SITE if key == "HTML5MediaEmbed" else key
 
 
 def media_id(info: dict[str, Any]) -> str:
     """The site's own id; of a page that no extractor knows, its name and a mark of its address: ids are unique then."""
     found = line(info.get("id"), 200) or "unknown"
-    if extractor_of(info) not in _NO_SITE:
+    if extractor_of(info) != NO_SITE:
         return found
     return f"{found[:100]}-{url_mark(str(info.get('webpage_url') or info.get('original_url') or ''))}"
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import orjson
 import structlog
 
+from processors.fetching.private_folders import private_folder
 from streams.errors import StartError
 from streams.settings import Settings
 
@@ -42,6 +41,8 @@ class Egress:
         self._printed = b""
         self.starts = 0
         """How often it was started."""
+        self.walls: tuple[str, ...] = ()
+        """What this machine has to confine who fetches: of `confinement.WALLS`."""
 
     @property
     def pid(self) -> int | None:
@@ -83,6 +84,7 @@ class Egress:
         if not ready:
             await self.stop()
             raise StartError(f"the egress proxy of downloads did not come up: {self._last_line()}")
+        self.walls = tuple(orjson.loads(ready)["walls"])
 
     async def wait(self) -> str:
         """Wait until it dies; its last words."""
@@ -124,10 +126,10 @@ async def open_egress(settings: Settings) -> AsyncGenerator[Egress]:
         "opened": list(settings.download_allow),
         "upstream": None if proxy is None else proxy.get_secret_value(),
     }
-    folder = Path(tempfile.mkdtemp(prefix="spoolhouse-egress-"))  # 0700: nobody else may register
-    try:
+    with private_folder() as folder:  # nobody else may register
         egress = Egress(folder, configuration)
         await egress.start()
+        _tell(egress.walls)
         keeping = asyncio.create_task(_kept_up(egress))
         try:
             yield egress
@@ -135,8 +137,17 @@ async def open_egress(settings: Settings) -> AsyncGenerator[Egress]:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
             await asyncio.shield(egress.stop())
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(walls: tuple[str, ...]) -> None:
+    if {"namespace", "landlock"} & set(walls):
+        _log.info("downloads go out by the egress proxy only", held_by=", ".join(walls))
+    else:
+        _log.warning(
+            "downloads go out by the egress proxy only as far as Python goes: this machine permits neither network "
+            "namespaces nor Landlock (Linux 6.7), so nothing holds a program that yt-dlp starts",
+            held_by=", ".join((*walls, "audit hook")),
+        )
 
 
 async def _kept_up(egress: Egress) -> None:

@@ -1,8 +1,9 @@
 """The egress proxy's process: `python -m processors.fetching.egress_child <parent's process id>`.
 
 It reads one line of JSON from its standard input (`{"path", "opened", "upstream"}`), takes
-registrations at the unix socket `path`, and says `ready` on its standard output. It ends when its
-input does, or when its parent dies.
+registrations at the unix socket `path`, and says so on its standard output, with what this machine
+has to confine its clients (`{"walls": […]}`, see `confinement.WALLS`). It ends when its input does, or
+when its parent dies.
 
 A registration is a connection to that socket, over which a client sends a listening TCP socket, with
 `{"token": …}`. The proxy answers `{"ready": true}` and from then on accepts on that socket, wherever
@@ -25,6 +26,7 @@ from typing import Any
 
 import orjson
 
+from processors.fetching.confinement import walls_here
 from processors.fetching.egress_dialing import Dialer
 from processors.fetching.egress_exchange import Client, exchange
 from processors.fetching.parents import die_with
@@ -93,16 +95,17 @@ class Registrations:
 def main() -> None:
     """Serve until the parent is gone."""
     die_with(int(sys.argv[1]))
+    walls = walls_here()  # before there is any thread
     import uvloop
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     configuration = orjson.loads(sys.stdin.buffer.readline())
     with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(configuration["path"], configuration["opened"], configuration["upstream"]))
+        runner.run(_run(configuration["path"], configuration["opened"], configuration["upstream"], walls))
 
 
-async def _run(path: str, opened: list[str], upstream: str | None) -> None:
+async def _run(path: str, opened: list[str], upstream: str | None, walls: tuple[str, ...]) -> None:
     registrations = Registrations(Dialer(parsed(opened), upstream))
     with suppress(FileNotFoundError):
         os.unlink(path)  # of one before us
@@ -111,7 +114,7 @@ async def _run(path: str, opened: list[str], upstream: str | None) -> None:
         door.listen(64)
         door.setblocking(False)  # noqa: FBT003 - its name says it
         taking = asyncio.create_task(registrations.take(door))
-        sys.stdout.write("ready\n")
+        sys.stdout.write(orjson.dumps({"walls": walls}).decode() + "\n")
         sys.stdout.flush()
         ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
         await asyncio.wait([taking, asyncio.ensure_future(ended)], return_when=asyncio.FIRST_COMPLETED)

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import re
 import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -95,7 +96,8 @@ async def _serve(connection: socket.socket, server: socket.socket, request: Requ
         await loop.sock_sendall(connection, b"HTTP/1.1 200 Connection established\r\n\r\n")
         if more:
             await _send(server, more, idle)
-        await relay(connection, server, idle=idle)
+        if not await relay(connection, server, idle=idle):
+            _reset(connection)
         return
     await _send(server, request.head + more[: request.body], idle)
     await _send_body(connection, server, request.body - len(more), idle)
@@ -132,7 +134,14 @@ async def _answer(connection: socket.socket, server: socket.socket, idle: float)
         raise EOFError
     if more:
         await _send(connection, more, idle)
-    await relay(connection, server, idle=idle, upward=0)
+    if not await relay(connection, server, idle=idle, upward=0):
+        _reset(connection)
+
+
+def _reset(connection: socket.socket) -> None:
+    """Have it closed like one that broke: an answer without a length would else seem to be whole."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 async def _send(sink: socket.socket, data: bytes, idle: float) -> None:

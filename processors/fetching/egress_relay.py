@@ -9,10 +9,10 @@ import asyncio
 import socket
 from contextlib import suppress
 
-BUFFER = 512 * 1024
+BUFFER = 256 * 1024
 """Bytes taken at once."""
 
-TURN = 8
+TURN = 16
 """Buffers that one direction may pass on before others have their turn."""
 
 LOOK = 1.0
@@ -103,11 +103,12 @@ class Direction:
             self.ended.set_result(True)
 
 
-async def relay(client: socket.socket, server: socket.socket, *, idle: float, upward: int | None = None) -> None:
+async def relay(client: socket.socket, server: socket.socket, *, idle: float, upward: int | None = None) -> bool:
     """Pass bytes on both ways until both have ended, one has failed, or nothing moved for `idle` seconds.
 
     `upward`: how many more bytes the client may send; what it sends beyond that is dropped, and when
-    it ends, all ends. None: as many as it likes, and it may end sending first.
+    it ends, all ends. None: as many as it likes, and it may end sending first. True: the server had
+    said all that it had to say. False: it was cut short, which its client must be able to tell.
     """
     up, down = Direction(client, server, upward), Direction(server, client)
     both = (up, down)
@@ -118,16 +119,17 @@ async def relay(client: socket.socket, server: socket.socket, *, idle: float, up
         while not down.ended.done():
             waiting = [direction.ended for direction in both if not direction.ended.done()]
             done, _ = await asyncio.wait(waiting, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
-            if up.ended in done and not _goes_on(up, server, upward):
-                return
+            if up.ended in done and not down.ended.done() and not _goes_on(up, server, upward):
+                return False
             now = up.passed + down.passed
             moved, still = now, (0.0 if now != moved or done else still + LOOK)
             if still >= idle:
-                return
+                return False
         if upward is None and down.ended.result() and not up.ended.done():
             with suppress(OSError):
                 client.shutdown(socket.SHUT_WR)
             await asyncio.wait([up.ended], timeout=min(idle, LAST_WORDS))
+        return bool(down.ended.result())
     finally:
         for direction in both:
             direction.stop()

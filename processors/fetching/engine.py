@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from yt_dlp import YoutubeDL
+from yt_dlp.cookies import YoutubeDLCookieJar
 from yt_dlp.networking import Request
 
 from processors.children.answering import Tell
@@ -91,12 +92,6 @@ class Engine(YoutubeDL):  # type: ignore[misc]
             super().__init__(_options(config, around, self.notes))
         except SyntaxError as error:
             raise FailedError("format", f"the format cannot be understood: {error}", FORMAT) from error
-        except Exception as error:
-            if "cookie" in type(error).__name__.lower():
-                raise FailedError(
-                    "login", f"the cookies in {config.cookies} cannot be read: {error}", COOKIES
-                ) from error
-            raise
 
     def urlopen(self, req: Any) -> Any:
         """Everything that yt-dlp opens comes by here."""
@@ -178,8 +173,9 @@ def _options(config: DownloadConfig, around: Surroundings, notes: Notes) -> dict
     }
 
 
-def _pause(attempt: int) -> float:
-    return float(min(0.5 * 2**attempt, 5))
+def _pause(n: int) -> float:
+    """Seconds until the retry after `n` others: yt-dlp names it so."""
+    return float(min(0.5 * 2**n, 5))
 
 
 def _cookies(config: DownloadConfig, around: Surroundings) -> io.StringIO | None:
@@ -197,4 +193,9 @@ def _cookies(config: DownloadConfig, around: Surroundings) -> io.StringIO | None
         raise FailedError(
             "login", f"the file with cookies {config.cookies} has more than {MAX_COOKIES >> 20} MiB", COOKIES
         )
+    try:
+        YoutubeDLCookieJar(io.StringIO(text)).load()
+    except Exception as error:
+        reason = f"the file with cookies {config.cookies} is not in Netscape's format"
+        raise FailedError("login", reason, COOKIES) from error
     return io.StringIO(text)

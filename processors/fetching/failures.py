@@ -95,6 +95,7 @@ _SIGNS = (
     _sign("no_space", r"no space left|disk quota exceeded|\[errno (?:28|122)\]"),
     _sign("too_large", r"\[errno 27\]|file too large", SIZE),
     _sign("unwritable", r"unable to (?:open for writing|write data|create directory)"),
+    _sign("refused", r"no connection adapters|unsupported url scheme|file:// urls"),
     _sign("unsupported", r"unsupported url|no suitable extractor|is not a valid url"),
     _sign("network", r"timed? ?out|connection (?:reset|refused|aborted|broken)|bytes read|remote end closed|"
           r"name or service not known|temporary failure in name|downloaded file is empty|got error"),
@@ -138,6 +139,8 @@ def _kind(chain: list[BaseException], reason: str, *, fetching: bool) -> tuple[s
             return "geo", None
         if isinstance(one, UserNotLive):
             return "live", None
+        if isinstance(one, HTTPError) and one.redirect_loop:
+            return "unsupported", None
         if isinstance(one, OSError) and one.errno in _DISK:
             return _DISK[one.errno], None
     return _kind_of_answer(chain, reason, fetching=fetching)
@@ -151,6 +154,8 @@ def _kind_of_answer(chain: list[BaseException], reason: str, *, fetching: bool) 
         if said not in {None, "gone", "network", "extractor"} and answer.status in {401, 403}:
             return str(said), retry_after
         return _of_status(answer.status, fetching=fetching), retry_after
+    if said == "refused":
+        return said, None
     for one in chain:
         if isinstance(one, (TransportError, ContentTooShortError)):
             return "network", None
@@ -230,6 +235,7 @@ def reason_of(words: str, secrets: Sequence[str] = ()) -> str:
         if secret:
             text = text.replace(secret, "…")
     text = re.sub(r"(https?://)[^/\s@]+@", r"\1", text)
+    text = re.sub(r"HTTPS?ConnectionPool\([^)]*\):\s*", "", text)  # it names the proxy
     text = re.sub(r"^(?:ERROR:\s*)+", "", text)
     text = re.sub(r"^\[[\w:.+-]+\]\s+(?:[^\s:]+:\s+)?", "", text)
     text = re.split(r"[;.,]?\s*(?:please report this issue|Confirm you are on the latest|\(caused by )", text)[0]

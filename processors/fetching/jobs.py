@@ -57,6 +57,8 @@ def leave_by(confined: Confined) -> None:
 
 def _answered(asked: dict[str, Any], tell: Tell, work: Callable[[Engine], dict[str, Any]]) -> dict[str, Any]:
     (way,) = _ways
+    if way.gone:
+        raise SystemExit("the egress proxy has died, and with it this process's way out")  # a new one is asked
     way.forget()
     around = Surroundings(**asked["around"], proxy=way.proxy)
     try:
@@ -74,6 +76,8 @@ def _on_its_way(failed: FailedError, way: Confined) -> FailedError:
         return failed
     if refusals := way.refusals():
         return FailedError("refused", refusals[0])
+    if way.gone:
+        return FailedError("network", "the egress proxy of downloads has died; it is started again")
     missed = [report.reason for report in way.reports() if report.what == "failed"]
     if missed and failed.kind in {"network", "server"}:
         return FailedError("network", missed[-1])

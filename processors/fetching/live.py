@@ -81,21 +81,18 @@ class _Recording:
         except (OSError, ValueError, KeyError, TypeError):
             self._forget()
         self._stream = open(self._part, "ab")  # noqa: SIM115 - closed by `close`
+        self.size = self._stream.tell()
+        """Bytes."""
 
     def _forget(self) -> None:
         self.last, self.start = None, ""
         Path(self._part).write_bytes(b"")
 
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self._stream.tell()
-
     def add(self, data: bytes, last: int | None, start: str) -> None:
         """Append, and note it."""
         self._stream.write(data)
         self._stream.flush()
-        self.start = start
+        self.start, self.size = start, self.size + len(data)
         if last is not None:
             self.last = last
             replace_file(self._note, orjson.dumps({"size": self.size, "last": last, "start": start}))

@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 from yt_dlp.extractor.generic import GenericIE
 from yt_dlp.utils import sanitize_url, unsmuggle_url
 
+from processors.fetching import describing
 from processors.fetching.engine import Engine
 from processors.fetching.failures import FailedError
 
@@ -34,10 +35,13 @@ def read(engine: Engine, url: str) -> dict[str, Any]:
         entries = found.get("entries")
         # A page with one video in it is that video; a list that has one entry just now is a list.
         if isinstance(entries, list) and len(entries) == 1 and is_video(entries[0]):
-            return _the_one(found, entries[0])
-    elif found.get("extractor_key") == "Generic":
+            return of_page(found, entries[0])
+    elif describing.extractor_of(found) == describing.NO_SITE:
         # So that a list which names this page can tell the id before anybody looks.
         found["id"] = generic_id(str(found.get("webpage_url") or page))
+        # yt-dlp numbers the films of a page even if there is one.
+        if found.get("extractor_key") != describing.NO_SITE and isinstance(found.get("title"), str):
+            found["title"] = found["title"].removesuffix(" (1)")
     return found
 
 
@@ -89,12 +93,6 @@ def item_url(page: dict[str, Any], entry: dict[str, Any]) -> str | None:
 def plain(url: str) -> str:
     """A URL without what yt-dlp hides in it for itself."""
     return str(unsmuggle_url(url)[0])
-
-
-def _the_one(page: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """The only video of a page: it has the page's title without a number."""
-    title = page.get("title")
-    return of_page(page, {**entry, "title": title} if title and entry.get("title") == f"{title} (1)" else entry)
 
 
 def _item(found: dict[str, Any], wanted: str) -> dict[str, Any]:

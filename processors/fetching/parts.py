@@ -23,7 +23,19 @@ from processors.fetching.resuming import PartFile
 PLAYLIST = 16 * 2**20
 """Bytes of a media playlist."""
 
+BLOCK = 256 * 1024
+"""Bytes that are read at once, at the most."""
+
 _KNOWN = (HttpFD, HlsFD, DashSegmentsFD, IsmFD)
+
+
+class _SmallBlocks:
+    """Stands before yt-dlp's downloader by HTTP: a block that a broken connection cuts short is lost."""
+
+    @staticmethod
+    def best_block_size(elapsed: float, size: int) -> int:
+        """Bytes of the next block."""
+        return min(int(HttpFD.best_block_size(elapsed, size)), BLOCK)
 
 
 class Part:
@@ -82,6 +94,7 @@ class Part:
         if issubclass(downloader, FragmentFD):
             downloader = fragments.careful(downloader)
         else:
+            downloader = type(f"Careful{downloader.__name__}", (_SmallBlocks, downloader), {})
             self.engine.part = file
         try:
             worker = downloader(self.engine, self.engine.params)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import orjson
 from yt_dlp.networking import Request
+from yt_dlp.networking.exceptions import HTTPError
 
 from processors.fetching.failures import FailedError
 
@@ -42,7 +43,7 @@ class Known:
     def same_as(self, other: Known) -> bool:
         """Whether a server speaks of the same file. Two hosts may serve it with marks of their own."""
         if self.host == other.host:
-            if self.etag and other.etag:
+            if self.etag or other.etag:
                 return self.etag == other.etag and self.total == other.total
             if self.modified and other.modified and self.modified != other.modified:
                 return False
@@ -63,6 +64,9 @@ class PartFile:
             self.clean()
             self._save(Known(format=form, pieces=pieces))
             return None
+        with suppress(OSError):
+            if self.known.total is not None and os.path.getsize(f"{self.path}.part") == self.known.total:
+                os.replace(f"{self.path}.part", self.path)
         with suppress(OSError):
             size = os.path.getsize(self.path)
             # It gets its name when all of it is there.
@@ -102,7 +106,14 @@ class PartFile:
         if resuming and self.known.total is None and not self.known.etag:
             _from_the_start(request)  # who knows what it was
             resuming = False
-        response = send(request)
+        try:
+            response = send(request)
+        except HTTPError as error:
+            if not resuming or error.status != 416:
+                raise
+            error.close()  # it is shorter now than what is there
+            _from_the_start(request)
+            response = send(request)
         now = self._heard(response)
         if resuming and response.status == 206 and not self.known.same_as(now):
             response.close()

@@ -6,9 +6,8 @@ in time, and stand in a container that players know. The result is looked at bef
 
 from __future__ import annotations
 
-import heapq
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from fractions import Fraction
 from typing import Any
@@ -19,9 +18,10 @@ from av.stream import Disposition
 from processors.media.boxes import boxes_of
 from processors.media.checking import NotAsMeantError, check_boxes, end_is_there
 from processors.media.containers import MATROSKA, MP4, Container, container_for
-from processors.media.copying import CopiedStream, MuxError
+from processors.media.copying import MuxError
 from processors.media.damage import Damage
 from processors.media.decoding import prepare
+from processors.media.merging import Input, Taken, codec_of, in_time, raise_memory
 from processors.media.opening import RefusedError, Source, opened, words_of
 from processors.media.progress import Progress
 from processors.media.writing import TargetError, TargetFile
@@ -34,9 +34,6 @@ MAX_SOUNDS = 8
 
 APART = 5
 """Seconds by which picture and sound from two files may begin apart; more are two clocks."""
-
-JUMP = 30
-"""Seconds by which a broadcast's clock may go on at once; more is another clock, as where an advertisement begins."""
 
 TOLERANCE = 1.0
 """Seconds, and a fiftieth: by so much a finished file may be longer or shorter than what was put into it."""
@@ -93,10 +90,10 @@ class _Work:
 
     def _once(self, container: Container | None) -> dict[str, Any]:
         with ExitStack() as stack:
-            inputs = [_Input(stack.enter_context(source.demuxed()), source) for source in self._sources]
+            inputs = [Input(stack.enter_context(source.demuxed()), source) for source in self._sources]
             streams = self._chosen(inputs)
             only_sound = not any(one.stream.type == "video" for one in streams)
-            wanted = container or container_for([_codec(one.stream) for one in streams], only_sound=only_sound)
+            wanted = container or container_for([codec_of(one.stream) for one in streams], only_sound=only_sound)
             target = TargetFile(self._target, lambda: None)
             try:
                 duration = self._written(inputs, streams, wanted, target)
@@ -113,7 +110,7 @@ class _Work:
 
     # ------------------------------------------------------------ what is taken
 
-    def _chosen(self, inputs: list[_Input]) -> list[_Taken]:
+    def _chosen(self, inputs: list[Input]) -> list[Taken]:
         """The streams to take: a picture, and the sound. Raises RefusedError."""
         pictures = [] if self._job["audio_only"] else [(one, s) for one in inputs for s in _pictures(one.container)]
         # A second file is there for its sound.
@@ -130,7 +127,7 @@ class _Work:
             self._warnings.append(f"of its {len(pictures)} pictures the first was taken")
         if len(sounds) > MAX_SOUNDS:
             self._warnings.append(f"of its {len(sounds)} streams of sound the first {MAX_SOUNDS} were taken")
-        chosen = [_Taken(one, stream) for one, stream in pictures[:1] + sounds[:MAX_SOUNDS]]
+        chosen = [Taken(one, stream) for one, stream in pictures[:1] + sounds[:MAX_SOUNDS]]
         unknown = [one for one in chosen if one.stream.codec_context is None]
         if unknown:
             raise RefusedError("unreadable", "it is in a codec that FFmpeg does not know")
@@ -138,7 +135,7 @@ class _Work:
 
     # ------------------------------------------------------------ writing
 
-    def _written(self, inputs: list[_Input], streams: list[_Taken], wanted: Container, target: TargetFile) -> float:
+    def _written(self, inputs: list[Input], streams: list[Taken], wanted: Container, target: TargetFile) -> float:
         """Write all of it; the seconds at which it is over. Raises MuxError, RefusedError, TargetError."""
         self._set_clocks(inputs)
         expected = max((one.duration for one in inputs if one.duration), default=None)
@@ -160,7 +157,7 @@ class _Work:
             output.close()
         except (OSError, ValueError, av.FFmpegError) as error:
             target.checked(error)
-            _raise_memory(error)
+            raise_memory(error)
             raise MuxError(words_of(error)) from error
         finally:
             with suppress(OSError, ValueError, av.FFmpegError):
@@ -170,17 +167,17 @@ class _Work:
         return max(one.end for one in streams)
 
     def _move(
-        self, inputs: list[_Input], streams: list[_Taken], output: Any, target: TargetFile, progress: Progress
+        self, inputs: list[Input], streams: list[Taken], output: Any, target: TargetFile, progress: Progress
     ) -> None:
         by_input = {id(one): {s.stream.index: s for s in streams if s.input is one} for one in inputs}
-        for one, packet in _in_time([one for one in inputs if by_input[id(one)]], by_input):
+        for one, packet in in_time([one for one in inputs if by_input[id(one)]], by_input):
             taken = by_input[id(one)][packet.stream.index]
             at = taken.move(packet)
             try:
                 output.mux_one(packet)
             except (OSError, ValueError, av.FFmpegError) as error:
                 target.checked(error)
-                _raise_memory(error)
+                raise_memory(error)
                 raise MuxError(words_of(error)) from error
             if taken is streams[0]:
                 progress.picture(at)
@@ -189,7 +186,7 @@ class _Work:
             what = "picture" if silent[0].stream.type == "video" else "sound"
             raise RefusedError("unreadable", f"there is nothing in its {what}")
 
-    def _set_clocks(self, inputs: list[_Input]) -> None:
+    def _set_clocks(self, inputs: list[Input]) -> None:
         """Everything begins at 0 together, unless two files go by two clocks."""
         starts = [one.start for one in inputs]
         if max(starts) - min(starts) > APART:
@@ -197,7 +194,7 @@ class _Work:
         for one in inputs:
             one.start = min(starts)
 
-    def _options(self, wanted: Container, streams: list[_Taken], expected: float | None) -> dict[str, str]:
+    def _options(self, wanted: Container, streams: list[Taken], expected: float | None) -> dict[str, str]:
         if wanted.format not in {"mp4", "ipod"}:
             return {"flush_packets": "0"}
         room = _room(streams, expected)
@@ -205,125 +202,12 @@ class _Work:
             return {"moov_size": str(room)}
         return {"movflags": "+faststart", "flush_packets": "0"}
 
-    def _note(self, streams: list[_Taken], damage: Damage) -> None:
+    def _note(self, streams: list[Taken], damage: Damage) -> None:
         if told := damage.in_words():
             self._warnings.append(told)
         jumps = sum(one.jumps for one in {id(s.input): s.input for s in streams}.values())
         if jumps:
             self._warnings.append(f"its clock jumped {jumps} times; it was set right")
-
-
-class _Input:
-    """One of the files, and its clock."""
-
-    def __init__(self, container: Any, source: Source) -> None:
-        self.container, self.source = container, source
-        self.start = Fraction(container.start_time or 0, av.time_base)
-        if container.start_time is not None and abs(self.start) > 1 << 40:
-            self.start = Fraction(0)
-        self.duration = container.duration / av.time_base if container.duration and container.duration > 0 else None
-        self.jumps = 0
-        self._is_broadcast = "mpegts" in container.format.name
-        self._offset = self._former = 0.0
-        """What is added to the clock, and what was before its last jump: some packets come late."""
-        self._next: dict[int, float] = {}
-        """By stream: when its next packet is to be decoded, in seconds."""
-
-    def put_right(self, packet: Any) -> None:
-        """A broadcast's clock may jump, back or on: what follows goes on where it was."""
-        if not self._is_broadcast or packet.dts is None:
-            return
-        base = float(packet.time_base)
-        index, stamp = packet.stream.index, packet.dts * base
-        due, offset = self._next.get(index), self._offset
-        if due is not None and not _fits(stamp + offset, due):
-            if _fits(stamp + self._former, due):
-                offset = self._former
-            else:
-                self._former, self._offset = self._offset, due - stamp
-                offset = self._offset
-                self.jumps += 1
-        if offset:
-            shift = round(offset / base)
-            packet.dts += shift
-            if packet.pts is not None:
-                packet.pts += shift
-        self._next[index] = stamp + offset + float(packet.duration or 0) * base
-
-
-def _fits(at: float, due: float) -> bool:
-    return -1.0 < at - due < JUMP
-
-
-class _Taken:
-    """One of the streams that are taken."""
-
-    def __init__(self, source: _Input, stream: Any) -> None:
-        self.input, self.stream = source, stream
-        self.packets = 0
-        self.end = 0.0
-        self._copied: CopiedStream | None = None
-
-    def begin(self, output: Any, wanted: Container, damage: Damage) -> None:
-        """Make its place in the file. Raises MuxError."""
-        try:
-            target = output.add_stream_from_template(self.stream, opaque=True)
-            tag = wanted.tags.get(_codec(self.stream))
-            if tag is not None:
-                target.codec_context.codec_tag = tag
-        except (av.FFmpegError, ValueError, NotImplementedError) as error:
-            raise MuxError(f"{_codec(self.stream)} in {wanted.extension}: {words_of(error)}") from error
-        language = self.stream.metadata.get("language")
-        if language:
-            target.metadata["language"] = language[:8]
-        rate = self.stream.average_rate if self.stream.type == "video" else None
-        self._copied = CopiedStream(self.stream, target, self.input.start, rate, damage)
-
-    def move(self, packet: Any) -> float:
-        """A packet of the source becomes one of the file's; the second at which it is shown. Raises MuxError."""
-        assert self._copied is not None
-        if packet.pts is None:
-            packet.pts = packet.dts
-        length = float((packet.duration or 0) * packet.time_base)
-        at = self._copied.move(packet)
-        self.packets += 1
-        self.end = max(self.end, at + length)
-        return at
-
-
-def _in_time(inputs: list[_Input], wanted: Mapping[int, Mapping[int, _Taken]]) -> Iterator[tuple[_Input, Any]]:
-    """The packets of all files, those that are decoded first before the others."""
-    waiting: list[tuple[float, int, Any]] = []
-    feeds = [_packets(one, [s.stream for s in wanted[id(one)].values()]) for one in inputs]
-
-    def refill(number: int) -> None:
-        packet = next(feeds[number], None)
-        if packet is not None:
-            stamp = packet.dts if packet.dts is not None else packet.pts
-            at = 0.0 if stamp is None else float(stamp * packet.time_base - inputs[number].start)
-            heapq.heappush(waiting, (at, number, packet))
-
-    for number in range(len(inputs)):
-        refill(number)
-    while waiting:
-        _, number, packet = heapq.heappop(waiting)
-        yield inputs[number], packet
-        refill(number)
-
-
-def _packets(one: _Input, streams: list[Any]) -> Iterator[Any]:
-    packets = one.container.demux(streams)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except (av.FFmpegError, ValueError) as error:
-            _raise_memory(error)
-            raise RefusedError("unreadable", f"it cannot be read to its end: {words_of(error)}") from None
-        if packet.size:
-            one.put_right(packet)
-            yield packet
 
 
 def _pictures(container: Any) -> list[Any]:
@@ -334,13 +218,7 @@ def _sounds(container: Any) -> list[Any]:
     return list(container.streams.audio)
 
 
-def _codec(stream: Any) -> str:
-    """FFmpeg's name of the codec, whichever decoder it has for it."""
-    context = stream.codec_context
-    return "unknown" if context is None else str(context.codec.canonical_name)
-
-
-def _room(streams: list[_Taken], expected: float | None) -> int:
+def _room(streams: list[Taken], expected: float | None) -> int:
     """Bytes that the index of an MP4 file may take; 0 where that cannot be told."""
     if not expected:
         return 0
@@ -402,7 +280,7 @@ def _checked(target: TargetFile, wanted: Container, streams: int, duration: floa
                 raise NotAsMeantError("its last pictures are not there, or do not decode")
             return length
     except (av.FFmpegError, ValueError) as error:
-        _raise_memory(error)
+        raise_memory(error)
         raise NotAsMeantError(f"it cannot be read again: {words_of(error)}") from error
 
 
@@ -416,8 +294,3 @@ def _decodes(container: Any, stream: Any) -> bool:
                 if packet.decode():
                     return True
     return False
-
-
-def _raise_memory(error: Exception) -> None:
-    if isinstance(error, MemoryError):
-        raise MemoryError(str(error)) from error

@@ -53,7 +53,9 @@ class DirectoryStore:
     def __init__(self, settings: Settings) -> None:
         self._folder = Path(unquote(urlsplit(settings.s3_endpoint or "").path))
         self._bucket = self._folder / settings.bucket
-        self._originals = (settings.uploads, settings.downloads, *settings.watch_roots)
+        # The default media root counts not: who never downloads anything may have copies on the disk of `data`.
+        named = () if settings.media_root is None else (settings.downloads,)
+        self._originals = (settings.uploads, *named, *settings.watch_roots)
         self._device: int | None = None
         self.label = f"file://{self._bucket}"
 

@@ -16,18 +16,16 @@ it in threads.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from processors.storage import files
 from processors.storage.library_folders import Folder, LeadsOutError, below, is_file, opened, prune
+from processors.storage.library_places import beside, free_name, kept_quiet, poster_names, put, twin_of
 from processors.storage.library_work import WorkFolder, WorkState
 from processors.storage.sidecars import Sidecar, Sidecars
 from streams.crashpoints import reach
@@ -35,18 +33,8 @@ from streams.events import VideoStored
 from streams.paths import OsPath
 from streams.settings import Settings
 
-NAMES = 99
-"""Videos of one name in one folder."""
-
 TRIES = 5
 """How often a name is chosen anew because someone else took it, or removed the folder, just then."""
-
-POSTER = "-poster.jpg"
-FOLDER_POSTER = "poster.jpg"
-SUBTITLES = (".vtt", ".srt", ".ass", ".ssa")
-
-_POSTERS = ("poster.", "folder.", "cover.", "movie.", "default.")
-"""How the names begin that media servers take for the poster of a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +90,8 @@ class Library:
         self.undo(work)
         status, sha256 = _settled(ready.video)
         if ready.poster is not None:
-            shutil.copyfile(ready.poster, _twin(ready.poster))
-        for one in [path for _, path in ready.sides] + ([ready.poster, _twin(ready.poster)] if ready.poster else []):
+            shutil.copyfile(ready.poster, twin_of(ready.poster))
+        for one in [path for _, path in ready.sides] + ([ready.poster, twin_of(ready.poster)] if ready.poster else []):
             _sync(one)
         reach("download.sealed")
         for attempt in range(TRIES):
@@ -126,10 +114,14 @@ class Library:
         folder: Folder,
     ) -> Kept:
         ours = {os.path.basename(path) for path in former.paths if os.path.dirname(path) == str(folder.path)}
-        stem = _free(folder, ready, ours)
+        stem = free_name(folder, ready.name, ours)
         sides = [(f"{stem}{ending}", source) for ending, source in ready.sides]
         if ready.poster is not None:
-            sides += zip(_poster_names(folder, ready, stem, ours), (ready.poster, _twin(ready.poster)), strict=True)
+            sides += zip(
+                poster_names(folder, stem, ours, own=ready.own_folder),
+                (ready.poster, twin_of(ready.poster)),
+                strict=True,
+            )
         final = f"{stem}{ready.extension}"
         sources = [*sides, (final, ready.video)]
         inodes = {name: os.stat(source).st_ino for name, source in sources}
@@ -138,16 +130,16 @@ class Library:
         reach("download.noted")
         try:
             for name, source in sides:
-                _put(folder, source, name, ours)
+                put(folder, source, name, ours)
                 reach("download.side_placed")
             folder.sync()
             path = folder.path / final
             sidecar = Sidecar.of(video, event(path), source="download", inode=inodes[final])
             # The reconciler leaves a file alone that someone holds: until it is replaced the manifest is not of it.
-            with _held(folder, final):
+            with kept_quiet(folder, final):
                 self.sidecars.write(sidecar)
                 reach("download.announced")
-                _put(folder, ready.video, final, ours)
+                put(folder, ready.video, final, ours)
             reach("download.linked")
             folder.sync()
         except BaseException:
@@ -189,10 +181,10 @@ class Library:
                 if not offloaded and not _is_of(status, sidecar):
                     return None
                 if state is not None and state.video == video:
-                    beside = [one for one in state.files if one != name and folder.status(one) is not None]
+                    others = [one for one in state.files if one != name and folder.status(one) is not None]
                 else:
-                    beside = _beside(folder, name)
-                return Kept(sidecar, tuple(OsPath(str(folder.path / one)) for one in beside))
+                    others = beside(folder, name)
+                return Kept(sidecar, tuple(OsPath(str(folder.path / one)) for one in others))
         except (LeadsOutError, FileNotFoundError):
             return Kept(sidecar, ()) if offloaded else None
 
@@ -234,74 +226,6 @@ class Library:
             reach("download.removed")
             prune(self.root, folders)
         return removed
-
-
-def _free(folder: Folder, ready: Ready, ours: set[str]) -> str:
-    """The first name of which nothing lies there yet. Raises FileExistsError."""
-    taken = [name.casefold() for name in folder.names() if name not in ours]
-    for number in range(1, NAMES + 1):
-        stem = ready.name if number == 1 else f"{ready.name}_{number}"
-        starts = (f"{stem}.".casefold(), f"{stem}{POSTER}".casefold())
-        if not any(name.startswith(starts) for name in taken):
-            return stem
-    raise FileExistsError(errno.EEXIST, "every name for it is taken", ready.name)
-
-
-def _poster_names(folder: Folder, ready: Ready, stem: str, ours: set[str]) -> list[str]:
-    """Kodi and Jellyfin look for the first; Plex for a folder's own, or for one that is named as the video is."""
-    others = (name for name in folder.names() if name not in ours)
-    if ready.own_folder and not any(name.lower().startswith(_POSTERS) for name in others):
-        return [f"{stem}{POSTER}", FOLDER_POSTER]
-    return [f"{stem}{POSTER}", f"{stem}.jpg"]
-
-
-def _twin(poster: Path) -> Path:
-    """The same picture for the other name, as a file of its own: not every file system has files of two names."""
-    return poster.with_name(f"twin-{poster.name}")
-
-
-def _beside(folder: Folder, name: str) -> list[str]:
-    """What lies beside a video and is named as it is."""
-    stem = os.path.splitext(name)[0]
-    wanted = {f"{stem}.nfo", f"{stem}{POSTER}", f"{stem}.jpg"}
-    return sorted(
-        one
-        for one in folder.names()
-        if one in wanted
-        or (one.startswith(f"{stem}.") and one.count(".", len(stem) + 1) == 1 and one.endswith(SUBTITLES))
-    )
-
-
-def _put(folder: Folder, source: Path, name: str, ours: set[str]) -> None:
-    """Let a file appear; what is named in `ours` is replaced."""
-    if name in ours and is_file(folder.status(name)):
-        # The source stays where it is, for another try.
-        beside = source.with_name(f"{source.name}.placing")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        try:
-            os.link(source, beside)
-        except OSError:
-            beside = source
-        folder.replace(beside, name)
-    else:
-        folder.link(source, name)
-
-
-@contextmanager
-def _held(folder: Folder, name: str) -> Iterator[None]:
-    """Nobody takes the file under that name for a finished one meanwhile; nothing happens where there is none."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
-    except OSError:
-        yield
-        return
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _is_of(status: os.stat_result | None, sidecar: Sidecar) -> bool:

@@ -45,7 +45,9 @@ def named(template: str, fields: Mapping[str, str | None]) -> tuple[str, ...]:
     ROOM less, and is neither empty nor `.` nor `..`; of what is too long the longest field is cut, never the id.
     """
     known = {name: text for name, value in fields.items() if value and (text := safe(value))}
-    known.setdefault("title", NAMELESS)
+    # What begins with a dash is an option to many a program; an id may need its own.
+    known = {name: text if name == "id" else text.lstrip("-. ") for name, text in known.items()}
+    known["title"] = known.get("title") or NAMELESS
     if "id" in known:
         known["id"] = safe(cut(known["id"], MAX_ID)) or NAMELESS
     parts = template.split("/")

@@ -36,7 +36,6 @@ from streams.progress import Publisher
 from streams.queries import Downloads, Histories
 from streams.queries import Fetched as Stored
 from streams.settings import Settings
-from tests.processors.enhancing import StudioDouble
 from tests.streams.driving import eventually
 
 Said = Extracted | Listed | Received | PartFinished | Fetched | FetchFailure
@@ -140,8 +139,10 @@ class Desk:
 
     log: Log
     settings: Settings
-    fetcher: FetcherDouble
-    studio: StudioDouble
+    fetcher: Any
+    """A FetcherDouble, or the real one."""
+    studio: Any
+    """A StudioDouble, or the real one."""
     known: Known
 
     async def ask(self, number: int = 1, **changes: Any) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from processors import turns
+from processors import dispatching, turns
 from processors.download_queue import DownloadQueue
 from processors.download_requests import Wanted, numbered
 from streams.events import DownloadPostponed, DownloadStarted
@@ -196,19 +196,28 @@ async def test_a_number_that_nobody_took_holds_others_back_for_a_moment_only(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever had it died before anything was kept."""
-    monkeypatch.setattr(turns, "GRACE", 0.5)
+    for module in (turns, dispatching):
+        monkeypatch.setattr(module, "GRACE", 0.5)
     async with at_work(world):
         before = time.monotonic()
         assert await numbered(world.log, ["nobody's"]) == [1]
         [number] = await world.request()
         await world.started(number)
         assert time.monotonic() - before >= 0.5
+        await world.end(number)
+    before = time.monotonic()
+    await numbered(world.log, ["another nobody's"])  # just before the next dispatcher comes
+    [number] = await world.request()
+    async with at_work(world):
+        await world.started(number)
+        assert time.monotonic() - before >= 0.5
 
 
 async def test_a_full_disk_starts_nothing_and_is_said(
-    make_settings: Callable[..., Settings], redis_url: str, tmpfs: Path
+    make_settings: Callable[..., Settings], redis_url: str, tmpfs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits goes on by itself once there is room."""
+    monkeypatch.setattr(dispatching, "ROOM_LOOK", 0.1)
     filler = tmpfs / "filler"
     filler.write_bytes(bytes(6 * 2**20))
     settings = make_settings(partitions=4, media_root=tmpfs / "media", disk_hard=4 * 2**20)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from processors import download_door
 from processors.download_requests import Requests, Wanted, numbered
 from processors.request_keeping import RequestKeeper
 from processors.storage.requests import RequestFiles
@@ -74,9 +75,10 @@ async def test_many_are_taken_in_order_and_a_thousand_are_all_there(world: World
 
 
 async def test_with_the_log_down_nothing_is_taken_and_nothing_is_left(
-    make_settings: Callable[..., Settings], own_redis: RedisServer
+    make_settings: Callable[..., Settings], own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what was taken before the log went away comes into it afterwards, once."""
+    monkeypatch.setattr(download_door, "APPEND_WITHIN", 0.3)
     settings = make_settings(partitions=4)
     async with world_at(settings, own_redis.url) as world:
         files, real = world.requests.files, world.requests.files.create

@@ -19,11 +19,12 @@ from processors.returning import home_of, put_back
 from processors.storage.library import Former, Kept, Library
 from processors.storage.library_unfinished import prepared
 from processors.storage.library_work import folder_of, held
+from processors.wishes import wish_of
 from projections.summaries import summary
 from streams.errors import RejectedError
 from streams.events import FileRemoved, VideoStored
 from streams.log import Log, new_event, open_log
-from streams.media_changes import name_in
+from streams.media_changes import changes, name_in
 from streams.paths import OsPath
 from streams.settings import Settings
 from tests.processors.retaining import world
@@ -116,3 +117,26 @@ async def test_the_tables_list_it_and_the_notifiers_table_does_not(
         assert await here.rows("videos") == []
     assert summary(kept.sidecar.event).startswith("Downloaded and stored as A Film (2024) [x].mp4")
     assert name_in(kept.sidecar.event) == "A Film"
+
+
+def test_nothing_waits_for_the_pictures_of_sound(clean_env: Path, make_settings: Make) -> None:
+    """A download of sound alone is complete as it is: no task is queued for it, and no rule enhances it."""
+    film = VideoStored(
+        door="download",
+        path=OsPath("/media/a.m4a"),
+        stored_name="a.m4a",
+        filename="a.m4a",
+        original_name="A",
+        label="",
+        mime="video/mp4",
+        size=1,
+        sha256="0" * 64,
+        received_at=LONG_AGO,
+        modified_at=LONG_AGO,
+    )
+    settings = make_settings(enhance_doors="download")
+    assert [one.task for one in changes(film, previews=True)] == ["metadata-extraction", "previews"]
+    assert wish_of(film, settings) is not None
+    sound = replace(film, mime="audio/mp4")
+    assert changes(sound, previews=True) == ()
+    assert wish_of(sound, settings) is None

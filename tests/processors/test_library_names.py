@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from processors.storage.library_names import ROOM, cut, language_of, named, safe
 from processors.storage.library_nfo import Film, nfo
-from streams.download_config import TEMPLATE_FIELDS, checked_template
+from streams.download_checks import TEMPLATE_FIELDS, checked_template
 
 DEFAULT = "{title} ({year})/{title} ({year}) [{id}]"
 

@@ -143,6 +143,11 @@ def test_what_was_put_off_waits_and_then_goes_by_its_number() -> None:
     model.end(2)
     model.now += seconds(60)
     assert model.chosen() == [1]
+    model.start(1)
+    model.now += seconds(60)  # another machine's clock
+    model.put_off(1, model.now)
+    model.now -= seconds(60)
+    assert model.chosen() == [1]
 
 
 def test_a_number_that_was_handed_out_is_waited_for_but_not_for_ever() -> None:

@@ -10,9 +10,11 @@ from datetime import timedelta
 
 import pytest
 
+from api.bootstrap import WorkerProjections
 from processors.download_door import DownloadDoor
 from processors.download_queue import DownloadQueue
 from processors.download_requests import Requests, Wanted
+from processors.request_keeping import RequestKeeper
 from projections.queries import Catalogue
 from streams.downloads import Download, fold
 from streams.entries import NewEvent
@@ -29,9 +31,10 @@ from streams.events import (
     DownloadStored,
     Event,
 )
+from streams.gate import Gate
 from streams.identity import download_subject
 from streams.paths import OsPath
-from tests.projections.conftest import World, applied
+from tests.projections.conftest import World, applied, until
 from tests.streams.test_downloads_fold import AT, EXTRACTED
 
 
@@ -101,10 +104,11 @@ async def test_the_table_is_what_the_events_tell_and_a_rebuilt_one_is_equal(worl
         for status in ("Pending", "Processing", "Downloaded", "Error"):
             assert list(await catalogue.downloads(status)) == [one for one in here if one.status == status]
         positions, open_ones = await catalogue.open_downloads()
-        assert positions == await world.log.heads()
+        heads = await world.log.heads()  # what a table does not fold is passed over now and then only
+        assert all(0 < at <= head for at, head in zip(positions, heads, strict=True))
         assert open_ones == [one for one in here if one.is_open]
         assert await catalogue.children(1) == [one for one in here if one.parent == 1]
-        stored = {one.archive_key: one for one in here if one.phase == "stored"}  # the newest of each
+        stored = {one.archive_key: one for one in here if one.phase == "stored" and one.path}  # the newest
         found = await catalogue.fetched([*(str(key) for key in stored), "Site none"])
         assert {key: one.number for key, one in found.items()} == {key: one.number for key, one in stored.items()}
         saved = await catalogue.download_config()
@@ -171,3 +175,39 @@ async def test_a_thousand_queued_are_all_there_after_a_restart_in_order(mariadb_
         types = [(await world.log.history(download_subject(number)))[-1].type for number in range(1, 9)]
         assert types[:5] == ["DownloadFailed", "DownloadCancelled", *["DownloadFailed"] * 3]
         assert types[6:] == ["DownloadRequested"] * 2
+
+
+async def test_after_a_lost_log_the_queue_goes_on_as_it_was(world: World, rng: random.Random) -> None:
+    """Given the gate, then numbers, requests and endings are back, under their numbers, and nothing is done again."""
+    requests, catalogue = Requests(world.log, world.settings), Catalogue(world.database, world.log)
+    door = DownloadDoor(world.log, world.settings, known=catalogue)
+    async with world.running("downloads") as runner:
+        await requests.take([Wanted(f"k{n}", f"http://a.test/{n}", "/") for n in range(40)])
+        over = rng.sample(range(1, 41), 20)
+        for number in over:
+            stored = DownloadStored(take=1, video=f"v{number}", path=OsPath(f"/media/{number}"), size=1, files=())
+            await world.log.append(NewEvent(download_subject(number), stored, f"stored/{number}", "test"))
+        for number in over[:5]:
+            await door.delete(number)
+        await RequestKeeper(world.log, requests).keep_up()
+        await applied(runner)
+        before = {one.number: one for one in await catalogue.downloads()}
+        gate = Gate(world.log, WorkerProjections(runner, world.database), [requests.restore], "me")
+        watching = asyncio.create_task(gate.run(WorkerProjections(runner, world.database).started))
+        try:
+            await gate.opened()
+            await world.log.redis.flushall()
+            await world.log.prepare()
+            await until(lambda: gate.reason is not None, "the gate closing")
+            await gate.opened()
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+        await applied(runner)
+        after = {one.number: one for one in await catalogue.downloads()}
+        for name in ("number", "key", "url", "phase", "video", "path", "requested"):
+            assert [getattr(one, name) for one in after.values()] == [getattr(one, name) for one in before.values()]
+        assert (await door.request("http://a.test/new")).number == 41
+        _, open_ones = await catalogue.open_downloads()
+        assert {one.number for one in open_ones} - {41} == {number for number in range(1, 41) if number not in over}

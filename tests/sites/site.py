@@ -6,7 +6,7 @@ Files, each with `manners` from its query:
 Pages: see `pages.DEFAULT`, or set `site.pages[path]`
 Lists: `/feed` and whatever is in `site.feeds`, as RSS; `/many?count=500`: one page with that many films
 Others: `/to?url=…&code=302` (a redirect to anywhere), `/around` (to itself), `/status/<code>`,
-    `/empty` (a page without a film), `/huge` (ten megabytes of HTML), `/text` (no film, though it says so),
+    `/empty` (a page without a film), `/huge` (ten megabytes of HTML; `count` of 11 bytes), `/text` (no film, though it says so),
     `/live.m3u8` (a stream that goes on until `site.live_ended`)
 """
 
@@ -17,7 +17,7 @@ import itertools
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiohttp import web
@@ -145,7 +145,8 @@ class Site:
             text = lists.many_videos(int(request.query.get("count", 500)), self.base)
             return await self._file(request, manners, text.encode(), html)
         if path == "/huge":
-            return await self._file(request, manners, b"<html><title>Huge</title>" + b"<p>much</p>" * 950_000, html)
+            count = int(request.query.get("count", 950_000))
+            return await self._file(request, manners, b"<html><title>Huge</title>" + b"<p>much</p>" * count, html)
         if path == "/empty":
             return await self._file(request, manners, b"<html><title>Empty</title><p>no film</p>", html)
         return web.Response(status=404, text="there is no such thing")
@@ -196,7 +197,8 @@ class Site:
             response.content_length = end - start if manners.claims is None else max(0, manners.claims - start)
         await response.prepare(request)
         if request.method != "HEAD":
-            await self._send(request, response, manners, body, start, end)
+            with suppress(ConnectionError):  # it has heard enough
+                await self._send(request, response, manners, body, start, end)
         return response
 
     async def _send(
@@ -222,8 +224,8 @@ class Site:
         short = manners.claims is not None and manners.claims > end
         if (fault is not None and until < end) or short:
             await asyncio.sleep(0.05)  # what was written is on its way first
-            assert request.transport is not None
-            request.transport.close()
+            if request.transport is not None:
+                request.transport.close()
             response.force_close()
 
 

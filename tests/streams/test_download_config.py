@@ -34,6 +34,7 @@ def test_what_is_asked_for_wins_over_what_was_changed_and_that_over_the_settings
     assert (base.max_height, base.concurrency, base.subtitles, base.limit) == (1080, 2, ("en", "de"), 100)
     changed = configured(settings, {"max_height": None, "limit": 7, "of a later version": 1})
     assert (changed.max_height, changed.concurrency, changed.limit) == (None, 2, 7)
+    assert configured(settings, {"limit": 0, "max_height": 480}) == base.model_copy(update={"max_height": 480})
     asked = changed.with_options({"max_height": 480, "subtitles": []})
     assert (asked.max_height, asked.subtitles, asked.limit, asked.audio_only) == (480, (), 7, False)
     assert DownloadConfig.model_validate(asked.model_dump(mode="json")) == asked

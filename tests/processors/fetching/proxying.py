@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 
 from processors.fetching.egress_dialing import Dialer
 from processors.fetching.egress_exchange import Client, exchange
-from processors.fetching.registration import USER, Report
+from processors.fetching.registration import Report, credentials
 from streams.inner_hosts import Address, parsed
 
 TOKEN = "a token of this test"
@@ -45,11 +44,7 @@ class Proxy:
         """All that it answers to a request of these lines."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            shown = (
-                []
-                if token is None
-                else [f"Proxy-Authorization: Basic {b64encode(f'{USER}:{token}'.encode()).decode()}"]
-            )
+            shown = [] if token is None else [f"Proxy-Authorization: {credentials(token).decode()}"]
             writer.write("".join(f"{line}\r\n" for line in (*lines, *shown, "")).encode() + after)
             async with asyncio.timeout(20):
                 return await reader.read()
@@ -67,7 +62,7 @@ async def proxying(
     dialer = Dialer(parsed(opened), upstream, names.look_up)
     tasks: set[asyncio.Task[None]] = set()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)  # noqa: FBT003 - that is how sockets are told
+        listener.setblocking(False)  # noqa: FBT003
         proxy = Proxy(listener.getsockname()[1])
         client = Client(TOKEN, proxy.reports.append)
 

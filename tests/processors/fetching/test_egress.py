@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 from asyncio import StreamReader, StreamWriter
+from ipaddress import ip_address
+from pathlib import Path
 from random import Random
 
 import pytest
 
-from processors.fetching import egress_dialing
+from processors.fetching import egress_child, egress_dialing
 from processors.fetching.egress_dialing import is_own
 from processors.fetching.egress_heads import MAX_HEAD
-from tests.processors.fetching.proxying import Names, proxying, saying, serving
+from processors.fetching.registration import credentials
+from streams.inner_hosts import Address, parsed
+from tests.processors.fetching.proxying import TOKEN, Names, Proxy, proxying, saying, serving
 
 
 async def test_what_is_opened_is_reached_and_the_rest_is_not() -> None:
@@ -211,12 +215,65 @@ async def test_a_client_that_goes_is_noticed() -> None:
             await gone.wait()
 
 
+async def test_an_answer_that_was_cut_short_does_not_seem_to_be_whole() -> None:
+    """Without a length its end is the connection's; when the site's connection breaks, so does ours."""
+
+    async def breaking(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf of it")
+        await asyncio.sleep(0.1)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    async with serving(breaking) as port, proxying(Names(), f"127.0.0.1:{port}") as proxy:
+        for request in (f"GET http://127.0.0.1:{port}/ HTTP/1.1", f"CONNECT 127.0.0.1:{port} HTTP/1.1"):
+            with pytest.raises(ConnectionResetError):
+                await proxy.ask(request, after=b"GET / HTTP/1.1\r\n\r\n")
+
+
 async def test_what_does_not_move_is_given_up() -> None:
     async def silent(reader: StreamReader, writer: StreamWriter) -> None:
         await reader.read()
 
     async with serving(silent) as port, proxying(Names(), f"127.0.0.1:{port}", idle=1) as proxy:
-        assert await proxy.ask(f"CONNECT 127.0.0.1:{port} HTTP/1.1") == b"HTTP/1.1 200 Connection established\r\n\r\n"
+        with pytest.raises(ConnectionResetError):
+            await proxy.ask(f"CONNECT 127.0.0.1:{port} HTTP/1.1")
+
+
+async def test_a_client_has_a_bounded_number_of_connections(
+    monkeypatch: pytest.MonkeyPatch, public_folder: Path
+) -> None:
+    """More of them wait until one ends."""
+    monkeypatch.setattr(egress_child, "MAX_CONNECTIONS", 2)
+    held = asyncio.Event()
+    heard: list[bytes] = []
+
+    async def holding(reader: StreamReader, writer: StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        await held.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    loop = asyncio.get_running_loop()
+    async with serving(holding) as port:
+        with socket.socket(socket.AF_UNIX) as door, socket.socket(socket.AF_UNIX) as registration:
+            door.bind(str(public_folder / "door"))
+            door.listen()
+            door.setblocking(False)  # noqa: FBT003
+            dialer = egress_dialing.Dialer(parsed([f"127.0.0.1:{port}"]))
+            taking = asyncio.create_task(egress_child.Registrations(dialer).take(door))
+            registration.connect(str(public_folder / "door"))
+            registration.setblocking(False)  # noqa: FBT003
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                socket.send_fds(registration, [b'{"token": "%s"}' % TOKEN.encode()], [listener.fileno()])
+                proxy = Proxy(listener.getsockname()[1])
+                assert await loop.sock_recv(registration, 100) == b'{"ready": true}\n'
+            asking = [asyncio.create_task(proxy.ask(f"GET http://127.0.0.1:{port}/ HTTP/1.1")) for _ in range(5)]
+            await asyncio.sleep(0.3)
+            assert len(heard) == 2
+            held.set()
+            answers = await asyncio.gather(*asking)
+            assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 5
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
 
 
 # ---------------------------------------------------------------- through a proxy of the user's
@@ -292,19 +349,15 @@ async def socks5_upstream(reader: StreamReader, writer: StreamWriter) -> str:
 # ---------------------------------------------------------------- helpers
 
 
-def socket_address(text: str) -> egress_dialing.Address:
-    return egress_dialing.ip_address(text)
+def socket_address(text: str) -> Address:
+    return ip_address(text)
 
 
 async def tunnelled(proxy: int, port: int, data: bytes) -> bytes:
     """All that comes back of a tunnel through which all of `data` goes, while the reader is slow at first."""
-    from base64 import b64encode
-
-    from tests.processors.fetching.proxying import TOKEN, USER
-
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy)
-    shown = b64encode(f"{USER}:{TOKEN}".encode()).decode()
-    writer.write(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nProxy-Authorization: Basic {shown}\r\n\r\n".encode())
+    writer.write(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n".encode())
+    writer.write(b"Proxy-Authorization: " + credentials(TOKEN) + b"\r\n\r\n")
     await reader.readuntil(b"\r\n\r\n")
 
     async def send() -> None:

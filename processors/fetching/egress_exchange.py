@@ -12,7 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from processors.fetching.egress_dialing import Dialer, RefusedError, UnreachableError
-from processors.fetching.egress_heads import MAX_HEAD, BadHeadError, Request, read_request, read_response
+from processors.fetching.egress_heads import (
+    MAX_HEAD,
+    REQUEST_END,
+    RESPONSE_END,
+    BadHeadError,
+    Request,
+    read_request,
+    read_response,
+)
 from processors.fetching.egress_relay import relay
 from processors.fetching.registration import Report, credentials
 
@@ -68,18 +76,20 @@ async def _request(connection: socket.socket, seconds: float) -> tuple[Request, 
     """What is asked, and what came after its head. Raises EOFError where nothing does."""
     try:
         async with asyncio.timeout(seconds):
-            head, more = await _head(connection, 431)
+            head, more = await _head(connection, REQUEST_END, 431)
     except TimeoutError:
         raise BadHeadError(408, f"a request takes longer than {seconds:g} s to say what it wants") from None
     return read_request(head), more
 
 
-async def _head(connection: socket.socket, too_large: int, begun: bytes = b"") -> tuple[bytes, bytes]:
+async def _head(
+    connection: socket.socket, end: re.Pattern[bytes], too_large: int, begun: bytes = b""
+) -> tuple[bytes, bytes]:
     """A head with its empty line, and what came after it."""
     loop = asyncio.get_running_loop()
     read = bytearray(begun)
     looked = 0
-    while (end := read.find(b"\r\n\r\n", max(looked - 3, 0))) < 0:
+    while (found := end.search(read, max(looked - 4, 0))) is None:
         looked = len(read)
         if looked >= MAX_HEAD:
             raise BadHeadError(too_large, f"its head is longer than {MAX_HEAD} bytes")
@@ -87,7 +97,7 @@ async def _head(connection: socket.socket, too_large: int, begun: bytes = b"") -
         if not taken:
             raise EOFError
         read += taken
-    return bytes(read[: end + 4]), bytes(read[end + 4 :])
+    return bytes(read[: found.end()]), bytes(read[found.end() :])
 
 
 async def _serve(connection: socket.socket, server: socket.socket, request: Request, more: bytes, idle: float) -> None:
@@ -121,7 +131,7 @@ async def _answer(connection: socket.socket, server: socket.socket, idle: float)
     for _ in range(MAX_INTERIM):
         try:
             async with asyncio.timeout(idle):
-                head, more = await _head(server, 502, more)
+                head, more = await _head(server, RESPONSE_END, 502, more)
         except TimeoutError:
             raise UnreachableError(504, f"no answer came within {idle:g} s") from None
         except (EOFError, OSError):

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from processors.fetching.destinations import split_authority
 
+REQUEST_END = re.compile(rb"\r\n\r\n")
+RESPONSE_END = re.compile(rb"\n\r?\n")
+"""Where a head ends."""
+
 MAX_HEAD = 64 * 1024
 """Bytes of a head: the first line and the headers."""
 
@@ -72,9 +76,12 @@ def read_request(head: bytes) -> Request:
 def read_response(head: bytes) -> tuple[int, bytes]:
     """The status of an answer, and its head as it is passed on: nothing follows on this connection.
 
-    Raises BadHeadError.
+    What is no header is left out. Raises BadHeadError.
     """
-    first, headers = _lines(head)
+    # Sites end lines and fold headers as they did thirty years ago, and clients understand them.
+    whole = re.sub(rb"\r\n[ \t]+", b" ", re.sub(rb"\r?\n", b"\r\n", head))
+    first, *lines = whole.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    headers = tuple(header for line in lines if (header := _header(line)) is not None)
     found = re.fullmatch(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\x00-\x08\x0a-\x1f\x7f]*)?", first)
     if found is None:
         raise BadHeadError(502, "what came back is no HTTP/1 answer")
@@ -89,13 +96,18 @@ def read_response(head: bytes) -> tuple[int, bytes]:
 def _lines(head: bytes) -> tuple[bytes, Headers]:
     """The first line, and the headers."""
     first, *rest = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
-    headers = []
-    for line in rest:
-        name, colon, value = line.partition(b":")
-        if not colon or not _TOKEN.fullmatch(name) or re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value):
-            raise BadHeadError(400, "one of its headers is none")
-        headers.append((name, value.strip(b" \t")))
-    return first, tuple(headers)
+    headers = [_header(line) for line in rest]
+    if None in headers:
+        raise BadHeadError(400, "one of its headers is none")
+    return first, tuple(header for header in headers if header is not None)
+
+
+def _header(line: bytes) -> tuple[bytes, bytes] | None:
+    """Name and value of a header; None where it is none."""
+    name, colon, value = line.partition(b":")
+    if not colon or not _TOKEN.fullmatch(name) or re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value):
+        return None
+    return name, value.strip(b" \t")
 
 
 def _authority(written: bytes, default: int | None) -> tuple[str, int]:

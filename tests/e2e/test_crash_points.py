@@ -21,6 +21,8 @@ from tests.servers import RedisServer
 
 REPOSITORY = Path(__file__).parents[2]
 
+DOWNLOADING = ("download.", "downloads.", "dispatch.", "subscription.")
+
 UPLOADING = (
     "storage.",
     "upload.",
@@ -30,15 +32,16 @@ UPLOADING = (
     "drive.",
     "restore.",
     "growing.",
-    "subscription.",
+    *DOWNLOADING,
 )
-"""Steps of the API's, of failing work and of copying; tests/processors/test_uploads.py,
-tests/faults/test_crash_points.py, tests/faults/test_replicate_kills.py and
-tests/processors/test_drive.py, tests/e2e/test_restore.py and tests/e2e/test_growing.py kill at each of them.
+"""Steps of the API's, of failing work, of copying and of downloading; tests/processors/test_uploads.py,
+tests/faults/test_crash_points.py, tests/faults/test_replicate_kills.py, tests/processors/test_drive.py,
+tests/e2e/test_restore.py, tests/e2e/test_growing.py and tests/faults/test_download_kills.py kill at each of them.
 """
 
 
-def _named_in(folder: str) -> set[str]:
+def named_in(folder: str) -> set[str]:
+    """Every crash point below a folder."""
     found = set()
     for path in (REPOSITORY / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -52,7 +55,7 @@ def _named_in(folder: str) -> set[str]:
 NAMES = sorted(
     name
     for folder in ("streams", "processors", "projections", "api")
-    for name in _named_in(folder)
+    for name in named_in(folder)
     if not name.startswith(UPLOADING)
 )
 MEDIA = ("enhance.", "previews.", "probe.")

@@ -20,6 +20,7 @@ import pytest
 
 from tests.drive_server import DriveServer
 from tests.e2e.running import PATIENCE, free_port, until
+from tests.sites import Page, serving
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -191,3 +192,51 @@ def test_copies_on_another_disk_are_made_checked_and_brought_back(
         assert not answers, "the README has a command that is not looked at here"
     finally:
         _stop(process)
+
+
+def test_a_url_is_fetched_as_the_readme_shows(place: Path) -> None:
+    """Given a site, when the curl line is sent there, then the files lie as they are drawn; each command answers."""
+    title = "Fetch it from a URL"
+    [send, drawn] = _blocks(_section(title))
+    with serving() as site:
+        site.pages["/watch/7GFmAdRW_98"] = Page()
+        port = free_port()
+        environment = {**_environment(port), "SPOOLHOUSE_DOWNLOAD_ALLOW": site.base.removeprefix("http://")}
+        output = place / "out"
+        with output.open("w") as out:
+            process = subprocess.Popen([ROOT / "scripts/up"], cwd=place, env=environment, stdout=out, stderr=out)
+        try:
+            until(lambda: "\nready at" in output.read_text(), seconds=PATIENCE, why="its start")
+            here = send.replace(":8000", f":{port}").replace("https://example.org", site.base)
+            sent = subprocess.run(
+                ["bash", "-c", here], cwd=place, capture_output=True, text=True, timeout=PATIENCE, check=True
+            )
+            assert json.loads(sent.stdout)["status"] == "Pending"
+
+            first, *others = drawn.splitlines()
+            media, folder, name = first.rsplit("/", 2)
+            names = {name, *(other.strip() for other in others)}
+
+            def found() -> set[str]:
+                # Of a site that nobody knows the id is longer.
+                there = (place / media / folder).glob("*")
+                return {re.sub(r"\[7GFmAdRW_98-[0-9a-f]{8}\]", "[7GFmAdRW_98]", one.name) for one in there}
+
+            until(lambda: found() == names, why="the files that are drawn")
+
+            def runs(command: str) -> str:
+                return _runs(place, environment, command)
+
+            answers = {one: runs(one.replace("URL", site.url("/feed")).replace("ID", "1")) for one in _commands(title)}
+            assert set(answers) == {
+                "get URL --wait",
+                "downloads",
+                "downloads refresh ID",
+                "downloads delete ID",
+                "downloads config max_height=1080",
+                "subscriptions add URL",
+            }
+            assert "A train goes by" in answers["downloads"]
+            assert "1080" in answers["downloads config max_height=1080"]
+        finally:
+            _stop(process)

@@ -8,6 +8,7 @@ from tests.sites.films import film_bytes
 from tests.sites.lists import Item
 from tests.sites.manners import Manners
 from tests.sites.pages import Page
+from tests.sites.serving import serving
 from tests.sites.site import Site, open_site
 
-__all__ = ["Item", "Manners", "Page", "Site", "film_bytes", "open_site"]
+__all__ = ["Item", "Manners", "Page", "Site", "film_bytes", "open_site", "serving"]

@@ -3,6 +3,7 @@
 Files, each with `manners` from its query:
     `/film.mp4`, `/films/<any>.mp4` (a seed of its own each), `/film.webm`, `/film.m4a`, `/poster.jpg`,
     `/subtitles/<language>.vtt`, `/hls/index.m3u8`, `/hls-aes/index.m3u8`, `/dash/manifest.mpd`
+    and whatever is in `site.files`
 Pages: see `pages.DEFAULT`, or set `site.pages[path]`
 Lists: `/feed` and whatever is in `site.feeds`, as RSS; `/many?count=500`: one page with that many films
 Others: `/to?url=…&code=302` (a redirect to anywhere), `/around` (to itself), `/status/<code>`,
@@ -48,6 +49,8 @@ class Site:
         self.manners: dict[str, Manners] = {}
         """Path, or its beginning if that ends in a slash → how it is served."""
         self.pages: dict[str, Page] = dict(DEFAULT)
+        self.files: dict[str, tuple[bytes, str]] = {}
+        """Path → content and its type: whatever a test wants to be there."""
         self.feeds: dict[str, list[Item]] = {"/feed": [Item(f"/films/{n}.mp4", f"Film {n}") for n in range(3)]}
         """Path → entries; may be changed at any time."""
         self.live_ended = False
@@ -131,6 +134,8 @@ class Site:
                 return web.Response(status=int(code), headers=retry_after, text="no")
             case ["text"]:
                 return await self._file(request, manners, b"this is no film\n" * 1000, "video/mp4")
+            case _ if path in self.files:
+                return await self._file(request, manners, *self.files[path])
             case _:
                 return await self._page(request, path, manners)
 

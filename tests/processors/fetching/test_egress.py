@@ -105,6 +105,22 @@ async def test_a_second_request_on_a_connection_reaches_nobody() -> None:
         assert heard[1].endswith(b"\r\n\r\nabc")
 
 
+async def test_an_old_site_is_understood() -> None:
+    """One that ends its lines by line feeds, sends an interim answer, and comes in pieces."""
+
+    async def old(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in (b"HTTP/1.1 100 Go on\n", b"\nHTTP/1.1 200 OK\nX: y\n", b"\nbody\n\n", b"more"):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async with serving(old) as port, proxying(Names(), f"127.0.0.1:{port}") as proxy:
+        answer = await proxy.ask(f"GET http://127.0.0.1:{port}/ HTTP/1.1")
+        told = b"HTTP/1.1 100 Go on\r\n\r\nHTTP/1.1 200 OK\r\nX: y\r\nConnection: close\r\n\r\nbody\n\nmore"
+        assert answer == told
+
+
 async def test_nobody_without_the_token_is_served() -> None:
     heard: list[bytes] = []
     async with serving(saying("x", heard)) as port, proxying(Names(), f"127.0.0.1:{port}") as proxy:

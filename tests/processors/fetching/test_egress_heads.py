@@ -102,6 +102,11 @@ def test_nothing_follows_on_the_connection_of_an_answer() -> None:
     )
 
 
+def test_an_answer_in_an_old_form_is_passed_on_in_the_usual_one() -> None:
+    status, head = read_response(b"HTTP/1.0 206 \xfcber\nA: b\r\n  folded\nno header\nC : d\nE:f\n\n")
+    assert (status, head) == (206, b"HTTP/1.0 206 \xfcber\r\nA: b folded\r\nE: f\r\nConnection: close\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     "first", ["HTTP/0.9 200", "HTTP/2 200 OK", "200 OK", "HTTP/1.1 999 x", "HTTP/1.1 101 x", "x", ""]
 )

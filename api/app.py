@@ -32,6 +32,7 @@ def make_app(services: Services) -> web.Application:
             middleware.tell_errors,
             guards.check_host(settings),
             guards.answer_preflights,
+            guards.check_wishes(settings),
         ],
         # Of bodies that are read whole; uploads are streamed and have a limit of their own.
         client_max_size=2**20,

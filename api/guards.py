@@ -22,6 +22,9 @@ PAGE_POLICY = (
 EXPOSED = "X-Request-ID, Retry-After, Accept-Ranges, Content-Range, Content-Length, ETag"
 """Headers that a page of another origin may read: players need them to seek."""
 
+WISHES = frozenset({"video", "videos", "subscription", "subscriptions"})
+"""First parts of the paths to which wishes are posted."""
+
 METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
 
 
@@ -69,6 +72,34 @@ def is_from_elsewhere(request: web.Request) -> bool:
     scheme, _, place = origin.lower().partition("://")
     # What stands in front of us may speak TLS: only the places are compared.
     return not place or _place(place, scheme) != _place(request.headers.get("Host", "").lower(), scheme)
+
+
+def check_wishes(settings: Settings) -> Middleware:
+    """Refuse pages of elsewhere that queue, change or delete, unless SPOOLHOUSE_CORS_ORIGINS was set to let them.
+
+    That any page may read and upload is what players and forms rely on; that any page which somebody happens to
+    look at may delete films is not.
+    """
+    named = settings.cors_origins if "cors_origins" in settings.model_fields_set else ()
+    allowed = {one.rstrip("/").lower() for one in named}
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not _is_wish(request) or "*" in allowed or not is_from_elsewhere(request):
+            return await handler(request)
+        origin = request.headers["Origin"]
+        if origin.rstrip("/").lower() in allowed:
+            return await handler(request)
+        return refusal(
+            403, f"Pages of {origin[:200]!r} may change nothing here: add it to SPOOLHOUSE_CORS_ORIGINS if they should."
+        )
+
+    return guard
+
+
+def _is_wish(request: web.Request) -> bool:
+    first = request.path.strip("/").partition("/")[0].lower()
+    return request.method in {"PATCH", "DELETE"} or (request.method == "POST" and first in WISHES)
 
 
 @web.middleware

@@ -154,9 +154,9 @@ async def test_what_calls_itself_something_else(api: Api) -> None:
     assert (await api.ask("POST", "/videos", data=body, headers=form)).status == 200
     assert (await api.ask("POST", "/videos", data="url=https://site.invalid", headers=form)).status == 415
     evil = form | {"Origin": "https://evil.example"}
-    assert (await api.ask("POST", "/videos", data=body, headers=evil)).status == 415
+    assert (await api.ask("POST", "/videos", data=body, headers=evil)).status == 403
     plain = {"Content-Type": "text/plain", "Origin": "null"}
-    assert (await api.ask("POST", "/videos", data=body, headers=plain)).status == 415
+    assert (await api.ask("POST", "/videos", data=body, headers=plain)).status == 403
     ours = form | {"Origin": api.url}
     assert (await api.ask("POST", "/videos", data=body, headers=ours)).status == 200
     as_json = {"Content-Type": "application/vnd.api+json"}
@@ -167,6 +167,21 @@ async def test_what_calls_itself_something_else(api: Api) -> None:
     assert (await api.ask("POST", "/videos", data=b" " * 70_000, headers=as_json)).status == 413
     deep = '{"url":' * 500 + "1" + "}" * 500
     assert (await api.ask("POST", "/videos", data=deep, headers=as_json)).status == 400
+
+
+async def test_pages_of_elsewhere_change_nothing(make_settings: Callable[..., Settings], redis_url: str) -> None:
+    """Not by default, though they may read; those that were named may, and all where that was said."""
+    evil, friend = {"Origin": "https://evil.example"}, {"Origin": "https://friend.example"}
+    for origins, may in ((None, ()), ("https://friend.example", (friend,)), ("*", (evil, friend))):
+        named = {} if origins is None else {"cors_origins": origins}
+        async with running_api(make_settings(redis_url=redis_url, **named)) as api:
+            number = (await ask_for(api))["id"]
+            for who in (evil, friend):
+                changed = await api.ask("PATCH", "/Config", json={"concurrency": 2}, headers=who)
+                assert changed.status == (200 if who in may else 403)
+                assert (await api.get(f"/videos/{number}", headers=who)).status == 200
+            if not may:
+                assert (await api.ask("DELETE", f"/videos/{number}", headers=evil)).status == 403
 
 
 async def test_a_number_just_given_out_is_never_unknown(make_settings: Callable[..., Settings], redis_url: str) -> None:

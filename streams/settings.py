@@ -278,7 +278,7 @@ class Settings(BaseSettings):
     download_retry: float = Field(10.0, gt=0)
     """Seconds until the second attempt; each further one waits twice as long, an hour at the most."""
     download_memory: int = Field(2 * GIB, ge=GIB // 2)
-    """Bytes of address space of a process that fetches."""
+    """Bytes of memory (heap, not address space: engines for JavaScript reserve far more) of a process that fetches."""
     subscription_interval: float = Field(3600.0, gt=0)
     """Seconds between two looks at a subscription's list, unless another interval is asked for."""
     subscription_min_interval: float = Field(60.0, gt=0)

@@ -121,7 +121,7 @@ def of(site: Site) -> dict[str, str]:
 
 
 def test_the_contract(site: Site, tmp_path: Path) -> None:
-    """From the request to the file in Plex's form, live, and off the list again."""
+    """From the request to the file in Plex's form, live, off the list again, and through a restart."""
     data = tmp_path / "data"
     media = data / "media"
     with spoolhouse(data, **of(site)) as running, listening(running, "/ws/me") as told:
@@ -200,15 +200,9 @@ def test_the_contract(site: Site, tmp_path: Path) -> None:
         got = running.command("get", site.url("/og"), "--dir", "/talks", "--wait")
         assert got.returncode == 0, got.stderr
         assert str(media / "talks") in got.stdout
-        failed = running.command("get", site.url("/status/410"), "--wait")
-        assert (failed.returncode, "410" in failed.stderr) == (1, True), failed.stderr
 
-
-def test_a_restart_in_mid_download(site: Site, tmp_path: Path) -> None:
-    """Killed, everything of it: it goes on from where it was, in the order in which it was asked for."""
-    data = tmp_path / "data"
-    film = site.url("/films/1.mp4", size=3_000_000, speed=1_000_000)
-    with spoolhouse(data, **of(site)) as running:
+        # Killed in mid-download, everything of it: it goes on from where it was, in the order of the requests.
+        film = site.url("/films/1.mp4", size=3_000_000, speed=1_000_000)
         numbers = [add(running, film), *(add(running, site.url(f"/films/{n}.mp4")) for n in (2, 3))]
         until(lambda: site.sent["/films/1.mp4"] > 1_000_000, why="a third of it")
         running.process.send_signal(signal.SIGKILL)

@@ -227,7 +227,11 @@ def test_a_url_is_fetched_as_the_readme_shows(place: Path) -> None:
             def runs(command: str) -> str:
                 return _runs(place, environment, command)
 
-            answers = {one: runs(one.replace("URL", site.url("/feed")).replace("ID", "1")) for one in _commands(title)}
+            assert "A train goes by" in runs("downloads")
+            commands = _commands(title)
+            asked = [one.replace("URL", site.url("/feed")).replace("ID", "1") for one in commands]
+            with ThreadPoolExecutor(3) as people:
+                answers = dict(zip(commands, people.map(runs, asked), strict=True))
             assert set(answers) == {
                 "get URL --wait",
                 "downloads",
@@ -236,7 +240,6 @@ def test_a_url_is_fetched_as_the_readme_shows(place: Path) -> None:
                 "downloads config max_height=1080",
                 "subscriptions add URL",
             }
-            assert "A train goes by" in answers["downloads"]
             assert "1080" in answers["downloads config max_height=1080"]
         finally:
             _stop(process)

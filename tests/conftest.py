@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from streams.settings import NOTIFIER_MARKS, NOTIFIER_REQUIRED, Settings, load_settings
 from tests import videos
+from tests.disks import small_disk
 from tests.drive_server import DriveServer
 from tests.s3_faults import S3Faults
 from tests.servers import MariaDBServer, RedisServer, redis_binaries
@@ -258,20 +258,11 @@ def make_video() -> Callable[..., Path]:
 @pytest.fixture
 def tmpfs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A file system of 8 MiB (or as parametrised) that can be filled up. Needs root."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
     place = tmp_path_factory.mktemp("tmpfs")
-    size = getattr(request, "param", "8m")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)],
-        capture_output=True,
-        check=False,
-        timeout=30,
-    )
-    if mounted.returncode:
-        pytest.skip(f"this machine does not let us mount a tmpfs: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True, timeout=30)
+    with small_disk(place, getattr(request, "param", "8m")) as missing:
+        if missing:
+            pytest.skip(missing)
+        yield place
 
 
 @pytest.fixture

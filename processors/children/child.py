@@ -98,6 +98,9 @@ class Child:
         assert self._process.stdin is not None
         self.jobs += 1
         data = orjson.dumps(question)
+        if self._process.stdin.is_closing():
+            # It died while it rested. uvloop raises a RuntimeError where one writes to it.
+            raise await self._death()
         try:
             async with asyncio.timeout(seconds):
                 self._process.stdin.write(len(data).to_bytes(4, "big") + data)

@@ -81,13 +81,17 @@ def stored(running: Running, number: int) -> dict[str, Any]:
 
 def ends(running: Running, number: int, status: str) -> dict[str, Any]:
     """Wait until a download stands so, without ever having come to another end."""
-    told: dict[str, Any] = {}
 
-    def ended() -> bool:
+    def ended() -> dict[str, Any] | None:
         nonlocal told
         told = running.get(f"/videos/{number}") or told
-        return told.get("status") in {"Downloaded", "Error"}
+        return told if told.get("status") in {"Downloaded", "Error"} else None
 
-    until(ended, why=f"the end of download {number} ({told})")
-    assert told["status"] == status, told
+    told: dict[str, Any] = {}
+    try:
+        until(ended, why=f"the end of download {number}")
+        assert told["status"] == status
+    except AssertionError:
+        print(told)
+        raise
     return told

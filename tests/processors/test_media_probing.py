@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import uvloop
 
 from processors.media.probing import ChildProber, open_prober
 from processors.ports import Probed, ProbeFailure
@@ -177,6 +178,22 @@ async def test_a_child_that_dies_costs_nothing_if_it_had_worked_before(
     await prober.probe(path)
     os.kill(child_of(prober), signal.SIGKILL)
     assert isinstance(await prober.probe(path), Probed)
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_child_that_died_long_ago_costs_nothing(sample_videos: list[Path], runner: Callable[..., None]) -> None:
+    """Its pipe was seen to be closed before anybody wrote to it, in either kind of loop."""
+
+    async def asking() -> None:
+        async with open_prober(timeout=30, children=1) as prober:
+            path = OsPath(str(sample_videos[1]))
+            await prober.probe(path)
+            [child] = prober._pool._resting
+            os.kill(child.pid, signal.SIGKILL)
+            await until(child._process.stdin.is_closing)
+            assert isinstance(await prober.probe(path), Probed)
+
+    runner(asking())
 
 
 async def test_a_file_that_kills_its_child_is_a_failed_probe(sample_videos: list[Path]) -> None:

@@ -31,6 +31,9 @@ from streams.log import Log
 
 SUBJECT = "sys:log"
 
+AGREEING = 5
+"""Looks whether all is well again after another worker put things right, before it is done once more."""
+
 _log = structlog.get_logger(__name__)
 
 Restorer = Callable[[], Awaitable[int]]
@@ -120,7 +123,7 @@ class Gate:
 
     async def _put_right(self, reason: str) -> None:
         epoch = await self._log.epoch()
-        if self._epoch is not None and epoch > self._epoch and await self._projections.agree():
+        if self._epoch is not None and epoch > self._epoch and await self._agree():
             _log.info("the gate is open again: another worker put things right", epoch=epoch)
         else:
             epoch = max(epoch, await self._projections.highest_epoch()) + 1
@@ -138,6 +141,14 @@ class Gate:
             _log.warning("the gate is open again", epoch=epoch, reappended=reappended, reason=reason)
         self._epoch = epoch
         self._let_in()
+
+    async def _agree(self) -> bool:
+        """Whether what another worker did holds for us, too: our readers may find its tables a moment later."""
+        for _ in range(AGREEING):
+            if await self._projections.agree():
+                return True
+            await asyncio.sleep(0.3)
+        return False
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[bool]:

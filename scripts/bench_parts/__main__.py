@@ -21,7 +21,7 @@ from scripts.bench_parts.rows import HEADINGS, Row, Size
 
 PARTS = (
     *("append", "groups", "projections", "visible", "live", "upload", "scan", "watch", "replicate", "drive"),
-    *("enhance", "serve"),
+    *("enhance", "serve", "downloads"),
 )
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 

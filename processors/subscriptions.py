@@ -91,6 +91,9 @@ async def subscriptions(recorded: Recorded[SubscriptionDue], context: Context) -
         return
     context.beat()
     wanted = await _not_fetched(choice.wanted, config, context)
+    now = await current(log, table, number)
+    if now is None or now.removed:  # while it was read
+        return
     numbers = await _ask(subscription, wanted, context)
     reach("subscription.asked")
     say = context.log.info if numbers else context.log.debug

@@ -191,7 +191,8 @@ def test_a_worker_killed_at_any_step_of_media_is_made_good(world: World) -> None
         world.worker_makes_good(f"the work after a death at {name}")
     videos = [video["id"] for video in world.api.videos()]
     for video in videos:
-        types = [one["type"] for one in world.api.get(f"/api/videos/{video}/events")["events"]]
+        told = world.api.get(f"/api/videos/{video}/events") or {"events": []}
+        types = [one["type"] for one in told["events"]]
         for made in ("RenditionStored", "EnhancementCompleted", "PreviewsMade", "VideoProbed"):
             assert types.count(made) == 1, (video, types)
     assert len(list((world.data / "processed_videos").glob("*.mp4"))) == len(videos)

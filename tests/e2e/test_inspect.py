@@ -32,7 +32,13 @@ def test_the_commands_of_the_page_answer(short_path: Path, sample_videos: list[P
     with spoolhouse(short_path / "data") as running:
         shutil.copy(sample_videos[1], short_path / "data" / "inbox" / "clip.mp4")
         video = until(lambda: running.videos(door="watch"), why="the video")[0]["id"]
-        until(lambda: any(e["type"] == "VideoProbed" for e in running.get(f"/api/videos/{video}/events")["events"]))
+
+        def history() -> list[str]:
+            # The timeline may come a moment after the catalogue.
+            told = running.get(f"/api/videos/{video}/events") or {"events": []}
+            return [one["type"] for one in told["events"]]
+
+        until(lambda: "VideoProbed" in history(), why="its probe")
         told = subprocess.run(
             ["bash", "-c", script], cwd=short_path, capture_output=True, text=True, timeout=60, check=False
         )

@@ -280,16 +280,21 @@ class Story:
             case "redis":
                 self.redis.restart(kill=True)
             case "api":
-                os.kill(self.running.child("api"), signal.SIGKILL)
+                os.kill(self._child("api"), signal.SIGKILL)
             case "fetching":
                 for pid in self._fetching():
                     os.kill(pid, signal.SIGKILL)
             case "worker":
                 # The one that fetches; the other one takes over.
-                holder = self._other if self._children(self._other) else self.running.child("worker")
+                holder = self._other if self._children(self._other) else self._child("worker")
                 os.kill(holder, signal.SIGKILL)
                 if holder == self._other:
                     self._begin_other()
+
+    def _child(self, name: str) -> int:
+        """One of `spoolhouse up`'s processes; waits for it where it died a moment ago."""
+        found: int = until(lambda: self.running.child(name), why=f"another {name}")
+        return found
 
     def _begin_other(self) -> None:
         """A second worker, with the same data."""
@@ -314,7 +319,7 @@ class Story:
         """With many waiting: all of them are listed, in order, and are gone on with."""
         number = add(self.running, self.site.url("/films/slow.mp4", speed=2000))
         waiting = [add(self.running, self.site.url(f"/films/{n}.mp4")) for n in range(QUEUED)]
-        pids = [self.running.process.pid, self._other, self.running.child("api"), self.running.child("worker")]
+        pids = [self.running.process.pid, self._child("api"), self._child("worker"), self._other]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         self.running.process.wait(30)

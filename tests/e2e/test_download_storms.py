@@ -249,9 +249,7 @@ class Story:
         killed: Counter[str] = Counter()
         for _ in range(KILLS):
             until(self._moves(), why=f"the film on its way (killed so far: {dict(killed)})")
-            victim = VICTIMS[sum(killed.values()) % len(VICTIMS)]
-            self._kill(victim)
-            killed[victim] += 1
+            killed[self._kill(VICTIMS[killed.total() % len(VICTIMS)])] += 1
         self.site.manners[FILM] = Manners(speed=FAST)
         for pid in self._fetching():
             os.kill(pid, signal.SIGKILL)  # what goes on is served at full speed
@@ -275,21 +273,23 @@ class Story:
         target = self.sent() + self.rng.uniform(0.2, 1.0) * MIB
         return lambda: self.sent() > target
 
-    def _kill(self, victim: str) -> None:
-        match victim:
-            case "redis":
-                self.redis.restart(kill=True)
-            case "api":
-                os.kill(self._child("api"), signal.SIGKILL)
-            case "fetching":
-                for pid in self._fetching():
-                    os.kill(pid, signal.SIGKILL)
-            case "worker":
-                # The one that fetches; the other one takes over.
-                holder = self._other if self._children(self._other) else self._child("worker")
-                os.kill(holder, signal.SIGKILL)
-                if holder == self._other:
-                    self._begin_other()
+    def _kill(self, victim: str) -> str:
+        """Kill it, or the processes that fetch where it is not there just now; which of them it was."""
+        api, worker = self.running.child("api"), self.running.child("worker")
+        if victim == "redis":
+            self.redis.restart(kill=True)
+        elif victim == "api" and api:
+            os.kill(api, signal.SIGKILL)
+        elif victim == "worker" and worker and self._children(worker):
+            os.kill(worker, signal.SIGKILL)
+        elif victim == "worker":
+            os.kill(self._other, signal.SIGKILL)
+            self._begin_other()
+        else:
+            victim = "fetching"
+            for pid in self._fetching():
+                os.kill(pid, signal.SIGKILL)
+        return victim
 
     def _child(self, name: str) -> int:
         """One of `spoolhouse up`'s processes; waits for it where it died a moment ago."""

@@ -30,13 +30,13 @@ def run(size: Size) -> list[Row]:
     """One large file, several times; then many small ones."""
     large, rounds = size.of(1, 300, 1024) * MIB, size.of(1, 3, 5)
     count = size.of(2, 60, 1000)
-    with worlds.folder("downloads") as place, site.beside() as address:
+    with worlds.folder("downloads") as place, site.beside(large) as address:
         allowed = urlsplit(address).netloc
         with spoolhouse_up(place, SPOOLHOUSE_DOWNLOAD_ALLOW=allowed) as running:
             _fetched(running, [f"{address}/films/first.mp4"])  # the first child has started now
             pairs = []
             for number in range(rounds):
-                url = f"{address}/films/large{number}.mp4?size={large}"
+                url = f"{address}/large/{number}.mp4"
                 pairs.append((_fetched(running, [url]), _alone(place / f"alone{number}", [url], 1)))
             _asked(running, "PATCH", "/config", {"concurrency": SIDE_BY_SIDE})
             urls = [f"{address}/films/{number}.mp4" for number in range(2 * count)]
